@@ -1,0 +1,31 @@
+"""Small numpy functions that several tasks share. Shape letters: B rows, T tokens, H hidden, C classes."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+
+def softmax(logits: Floats) -> Floats:
+    """Probabilities along the last axis; shifted by the maximum, so that large logits do not overflow."""
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    probabilities: Floats = shifted / shifted.sum(axis=-1, keepdims=True)
+    return probabilities
+
+
+def sigmoid(logits: Floats) -> Floats:
+    """1 / (1 + exp(-x)) for each element, without overflow at either end."""
+    small = np.exp(-np.abs(logits))  # in (0, 1], whatever the sign
+    probabilities: Floats = np.where(logits >= 0, np.float32(1), small) / (1 + small)
+    return probabilities
+
+
+def descending(scores: Floats, k: int | None = None) -> NDArray[np.intp]:
+    """Indices of the `k` largest of (C,) scores (all when None), largest first, ties in index order."""
+    return np.argsort(-scores, kind="stable")[:k]
+
+
+def normalize(vectors: Floats) -> Floats:
+    """Vectors of length 1 along the last axis; a zero vector stays zero (torch's normalize, eps 1e-12)."""
+    units: Floats = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), np.float32(1e-12))
+    return units

@@ -1,0 +1,76 @@
+"""Rows to batches and back: group by length, pad, stack, run, split.
+
+A row is one example's inputs without the batch axis. The graph's shape templates say which axes vary: a named axis is
+padded to the longest row of the batch and cut back in the outputs that share its name.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from onnxpipe.bundle import Graph, Tensor
+from onnxpipe.session import Array, Arrays, Session
+
+Row = Mapping[str, Array]
+
+# Padded elements of the first input in one run. Bounds the memory of a call with thousands of rows; far above the
+# point where a larger batch stops being faster on a CPU.
+MAX_BATCH_ELEMENTS = 8192
+
+
+def run_rows(session: Session, graph: Graph, rows: Sequence[Row], *, together: bool) -> list[Arrays]:
+    """The outputs of each row, in the order of `rows`, without the batch axis and without padding.
+
+    `together` false runs every row alone, for graphs whose answer to a row depends on its neighbours.
+    """
+    results: list[Arrays] = [{} for _ in rows]
+    for members in plan_batches([_length(row, graph) for row in rows], MAX_BATCH_ELEMENTS if together else 0):
+        batch = [rows[index] for index in members]
+        outputs = session.run(
+            {tensor.name: stack([row[tensor.name] for row in batch], tensor) for tensor in graph.inputs}
+        )
+        for position, index in enumerate(members):
+            results[index] = _unpad(outputs, position, rows[index], graph)
+    return results
+
+
+def plan_batches(lengths: Sequence[int], max_elements: int) -> list[list[int]]:
+    """Indices of rows that share a run: neighbours in length, longest x count at most `max_elements`, at least one."""
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
+        # sorted upwards, so the newcomer is the longest
+        if batches and lengths[index] * (len(batches[-1]) + 1) <= max_elements:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
+
+
+def stack(arrays: Sequence[Array], tensor: Tensor) -> Array:
+    """One batch (B, ...) of arrays, each padded at its end to the largest along every axis with the tensor's `pad`."""
+    if all(array.shape == arrays[0].shape for array in arrays):
+        return np.stack(arrays)
+    shape = np.max([array.shape for array in arrays], axis=0)
+    batch = np.full((len(arrays), *shape), tensor.pad, dtype=arrays[0].dtype)
+    for target, array in zip(batch, arrays, strict=True):
+        target[tuple(map(slice, array.shape))] = array
+    return batch
+
+
+def _length(row: Row, graph: Graph) -> int:
+    return int(row[graph.inputs[0].name].size)
+
+
+def _unpad(outputs: Arrays, position: int, row: Row, graph: Graph) -> Arrays:
+    sizes = {
+        axis: size
+        for tensor in graph.inputs
+        for axis, size in zip(tensor.shape[1:], row[tensor.name].shape, strict=True)
+        if isinstance(axis, str)
+    }
+    return {
+        tensor.name: outputs[tensor.name][position][
+            tuple(slice(sizes.get(axis) if isinstance(axis, str) else None) for axis in tensor.shape[1:])
+        ]
+        for tensor in graph.outputs
+    }

@@ -1,0 +1,252 @@
+"""The bundle: a folder that holds one model, its precisions, and everything a task needs to run it.
+
+    manifest.json                 what this module describes
+    tokenizer.json, config.json   copied from the model
+    onnx/model.onnx               fp32; onnx/model_int8.onnx and so on, with the suffixes transformers.js uses
+
+The manifest is the only thing that export and runtime share. It says what to do ("pooling": ["mean"]), never who made
+the model. A reader refuses another format version, a missing or altered file, and any path that leaves the folder.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from onnxpipe.errors import BundleError, InvalidInput
+from onnxpipe.records import Record, plain, read
+
+FORMAT_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+
+# precision -> the suffix of its files, as transformers.js and optimum spell them
+SUFFIXES = {"fp32": "", "fp16": "_fp16", "int8": "_int8", "q8": "_quantized", "q4": "_q4"}
+
+Pooling = Literal["cls", "max", "mean", "mean_sqrt_len", "weighted_mean", "last_token"]
+Activation = Literal["softmax", "sigmoid", "none"]
+Dim = int | str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source(Record):
+    """Where the model came from: the hub id or folder name, and the hub commit when there is one."""
+
+    model: str
+    revision: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tensor(Record):
+    """One input or output of a graph; `shape` names the dynamic axes, `pad` fills what a shorter row leaves empty."""
+
+    name: str
+    dtype: str
+    shape: tuple[Dim, ...]
+    pad: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Graph(Record):
+    """What a graph takes and gives, the same for every precision."""
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Variant(Record):
+    """One precision: its files per graph, what was measured of it, and what that was held against.
+
+    `batch_invariant` false means that a row's answer depends on the rows it is run with (dynamic quantisation takes one
+    scale for the whole batch); such variants are run row by row.
+    """
+
+    files: Mapping[str, str]
+    batch_invariant: bool
+    measured: Mapping[str, float]
+    tolerance: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Text(Record):
+    """How text becomes `input_ids`: the tokenizer, its limits, and what is done to a string before it."""
+
+    tokenizer: str
+    max_tokens: int | None = None
+    truncation_side: Literal["left", "right"] = "right"
+    strip: bool = False
+    lowercase: bool = False
+    prompts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    default_prompt: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Embedding(Record):
+    """How hidden states become one vector: poolings (several are concatenated), then length 1 when `normalize`.
+
+    `keep_tokens` makes feature-extraction answer with the hidden states of all tokens, as models without a pooling of
+    their own do; pooling then serves sentence-similarity alone.
+    """
+
+    pooling: tuple[Pooling, ...]
+    include_prompt: bool = True
+    normalize: bool = False
+    keep_tokens: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Classification(Record):
+    """How logits become labelled scores; `labels` in the order of the logits."""
+
+    labels: tuple[str, ...]
+    activation: Activation
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Golden(Record):
+    """A request and the reference's answer to it, for warming up and for `inspect --verify`.
+
+    `tolerance` holds, per precision, how far any number of the answer may be from `expected`.
+    """
+
+    task: str
+    inputs: Any
+    parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    expected: Any
+    tolerance: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FileEntry(Record):
+    """Size and digest of a file of the bundle."""
+
+    size_bytes: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Manifest(Record):
+    """manifest.json. `task` is what the model is served as; `other_tasks` work on the same files."""
+
+    format_version: int
+    id: str
+    task: str
+    other_tasks: tuple[str, ...] = ()
+    source: Source
+    graphs: Mapping[str, Graph]
+    variants: Mapping[str, Variant]
+    text: Text | None = None
+    embedding: Embedding | None = None
+    classification: Classification | None = None
+    golden: tuple[Golden, ...] = ()
+    tools: Mapping[str, str]
+    files: Mapping[str, FileEntry]
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Every task the bundle serves, its own first."""
+        return (self.task, *self.other_tasks)
+
+
+@dataclasses.dataclass(frozen=True)
+class Bundle:
+    """A folder with its manifest, checked: every listed file is there, inside the folder and of the listed size."""
+
+    path: Path
+    manifest: Manifest
+    digest: str  # sha256 of manifest.json, which holds the digest of every other file
+
+    def file(self, name: str) -> Path:
+        """The full path of a listed file. Raises BundleError when the manifest does not list it."""
+        if name not in self.manifest.files:
+            raise BundleError(f"{self.path}: the manifest names {name!r} but does not list it under `files`")
+        return self.path / name
+
+    def variant(self, precision: str | None) -> tuple[str, Variant]:
+        """The precision (the first one when None) and its record. Raises InvalidInput naming the choices."""
+        variants = self.manifest.variants
+        chosen = precision or next(iter(variants))
+        if chosen not in variants:
+            raise InvalidInput(f"{self.manifest.id} has no precision {chosen!r}; it has: {', '.join(variants)}")
+        return chosen, variants[chosen]
+
+    def verify(self, names: Iterable[str] | None = None) -> None:
+        """Compare digests of the named files (all when None). Raises BundleError on the first that differs."""
+        for name in self.manifest.files if names is None else names:
+            expected = self.manifest.files[name].sha256
+            if (given := sha256(self.file(name))) != expected:
+                raise BundleError(
+                    f"{self.path / name}: sha256 is {given}, the manifest says {expected}; the file was altered or "
+                    "damaged: copy or export the bundle again"
+                )
+
+
+def open_bundle(path: str | Path) -> Bundle:
+    """The bundle in a folder, its structure checked but digests not yet (`Bundle.verify` does that).
+
+    Raises BundleError when the folder, the manifest or a listed file is missing, or when anything in them is wrong.
+    """
+    folder = Path(path)
+    try:
+        content = (folder / MANIFEST_NAME).read_bytes()
+    except OSError:
+        hint = "no such folder" if not folder.is_dir() else f"no {MANIFEST_NAME} in it"
+        raise BundleError(f"{folder}: not a bundle ({hint}); `onnxpipe export MODEL OUT` makes one") from None
+    manifest = parse_manifest(content, str(folder / MANIFEST_NAME))
+    root = folder.resolve()
+    for name, entry in manifest.files.items():
+        file = folder / name
+        if not file.is_file():
+            raise BundleError(f"{file}: missing, though the manifest lists it; copy or export the bundle again")
+        if not file.resolve().is_relative_to(root):
+            raise BundleError(f"{file}: leads out of the bundle's folder")
+        if (size := file.stat().st_size) != entry.size_bytes:
+            raise BundleError(f"{file}: has {size} bytes, the manifest says {entry.size_bytes}; it is not whole")
+    return Bundle(folder, manifest, hashlib.sha256(content).hexdigest())
+
+
+def parse_manifest(content: bytes, where: str) -> Manifest:
+    """The manifest in `content`. Raises BundleError, starting with `where`, saying what is wrong."""
+    try:
+        data = json.loads(content)
+    except ValueError as error:
+        raise BundleError(f"{where}: not JSON ({error})") from None
+    version = data.get("format_version") if isinstance(data, dict) else None
+    if version != FORMAT_VERSION:
+        raise BundleError(
+            f"{where}: bundle format version {version!r}, but this onnxpipe reads version {FORMAT_VERSION}; "
+            "upgrade onnxpipe or export the model again"
+        )
+    try:
+        manifest = read(Manifest, data)
+    except InvalidInput as error:
+        raise BundleError(f"{where}: {error}") from None
+    for name in manifest.files:
+        check_relative(name, where)
+    if not manifest.variants:
+        raise BundleError(f"{where}: `variants` is empty; a bundle holds at least one precision")
+    for precision, variant in manifest.variants.items():
+        if missing := manifest.graphs.keys() - variant.files.keys():
+            raise BundleError(f"{where}: `variants.{precision}` has no file for graph {missing.pop()!r}")
+    return manifest
+
+
+def check_relative(name: str, where: str) -> None:
+    """Raise BundleError unless `name` is a plain relative path that stays in its folder, spelled with slashes."""
+    parts = PurePosixPath(name).parts
+    if not parts or name.startswith("/") or ".." in parts or "\\" in name or ":" in parts[0] or "\0" in name:
+        raise BundleError(f"{where}: the path {name!r} leaves the bundle's folder")
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write manifest.json into `folder`."""
+    text = json.dumps(plain(manifest), indent=2, ensure_ascii=False, allow_nan=False)
+    (folder / MANIFEST_NAME).write_text(f"{text}\n", encoding="utf-8")
+
+
+def sha256(file: Path) -> str:
+    """The hex digest of a file, read in pieces."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,29 @@
+"""Models from the Hugging Face hub. The only network user, and the only door to huggingface_hub."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from onnxpipe.errors import UnsupportedModel
+
+
+def download(repo: str, revision: str | None, patterns: Sequence[str]) -> tuple[Path, str]:
+    """The local folder of a hub model's files that match `patterns`, and the commit it is at.
+
+    Raises UnsupportedModel when the model does not exist, is private, or the hub cannot be reached.
+    """
+    # here, not above: serving never needs the hub, so it must not pay for importing it
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(repo, revision=revision, allow_patterns=list(patterns)))
+    except HFValidationError:
+        raise UnsupportedModel(f"{repo!r} is neither a folder nor a hub id (ORG/NAME)") from None
+    except LocalEntryNotFoundError:
+        raise UnsupportedModel(
+            f"{repo}: no such folder, and the hub cannot be reached to download a model of that id"
+        ) from None
+    except (HfHubHTTPError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UnsupportedModel(f"{repo}: the hub did not give it ({reason})") from None
+    return folder, folder.name  # the hub cache names a snapshot's folder by its commit

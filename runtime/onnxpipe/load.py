@@ -1,0 +1,76 @@
+"""From a bundle to a ready pipeline: the front door of the library."""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from onnxpipe import tasks
+from onnxpipe.bundle import open_bundle
+from onnxpipe.errors import InvalidInput, UnsupportedModel
+from onnxpipe.pipeline import Model, Pipeline
+from onnxpipe.session import Session
+
+AnyPipeline = Pipeline[Any, Any, Any]  # which task it is, and so its types, is known only from the bundle
+
+
+def load(
+    path: str | Path,
+    *,
+    task: str | None = None,
+    precision: str | None = None,
+    providers: Sequence[str] | None = None,
+    threads: int | None = None,
+) -> AnyPipeline:
+    """A pipeline over a bundle folder: call it with one input or a list, and the task's parameters as keywords.
+
+    `task` picks one of the tasks the bundle serves (its own when None), `precision` one of its variants (the first when
+    None), `providers` the execution providers by name ("cpu", "cuda", ...; CPU when None), `threads` the threads of a
+    run (planned from the machine's limits when None).
+    Raises BundleError, InvalidInput (no such task or precision), ProviderUnavailable or UnsupportedModel.
+    """
+    return make_pipeline(load_model(path, precision=precision, providers=providers, threads=threads), task)
+
+
+def load_model(
+    path: str | Path,
+    *,
+    precision: str | None = None,
+    providers: Sequence[str] | None = None,
+    threads: int | None = None,
+) -> Model:
+    """A bundle with one precision loaded, every file it reads checked against its digest. Arguments as for `load`."""
+    if threads is not None and threads < 1:
+        raise InvalidInput(f"threads: expected an integer >= 1, given {threads}")
+    bundle = open_bundle(path)
+    chosen, variant = bundle.variant(precision)
+    text = bundle.manifest.text
+    bundle.verify([*variant.files.values(), *([text.tokenizer] if text else [])])
+    sessions = {name: Session(bundle.file(file), providers, threads) for name, file in variant.files.items()}
+    return Model(bundle, chosen, variant, sessions)
+
+
+def make_pipeline(model: Model, task: str | None = None) -> AnyPipeline:
+    """A pipeline for one of the tasks the model serves, its own when None."""
+    manifest = model.bundle.manifest
+    task = task or manifest.task
+    if task not in manifest.tasks:
+        raise InvalidInput(f"{manifest.id} does not serve {task!r}; it serves: {', '.join(manifest.tasks)}")
+    return pipeline_class(task)(model)
+
+
+def task_names() -> list[str]:
+    """Every task this onnxpipe has, as the contract spells them."""
+    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(tasks.__path__))
+
+
+def pipeline_class(task: str) -> type[AnyPipeline]:
+    """The class of a task. Raises UnsupportedModel when this onnxpipe does not have it."""
+    if task not in task_names():  # before importing: the name comes from a file or a request
+        raise UnsupportedModel(f"this onnxpipe has no task {task!r}; it has: {', '.join(task_names())}")
+    module = importlib.import_module(f"{tasks.__name__}.{task.replace('-', '_')}")
+    classes = inspect.getmembers(module, lambda member: inspect.isclass(member) and issubclass(member, Pipeline))
+    found: type[AnyPipeline] = next(cls for _, cls in classes if cls.__module__ == module.__name__)
+    return found

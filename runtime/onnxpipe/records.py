@@ -1,0 +1,209 @@
+"""Frozen dataclasses that check themselves, from and to plain JSON data.
+
+One reader serves manifests, task parameters and structured inputs, so a wrong value gets the same kind of message in a
+file, a Python call and an HTTP body. The annotations are the rules; `parameter` adds a range and a description, under
+the names pydantic knows, so that the server's OpenAPI shows them too.
+"""
+
+import dataclasses
+import functools
+import math
+import operator
+import types
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from onnxpipe.errors import InvalidInput
+
+T = TypeVar("T", bound="Record")
+
+_RANGES: dict[str, tuple[Callable[[float, float], bool], str]] = {
+    "ge": (operator.ge, ">="),
+    "gt": (operator.gt, ">"),
+    "le": (operator.le, "<="),
+    "lt": (operator.lt, "<"),
+}
+_NAMES: dict[Any, str] = {
+    bool: "true or false",
+    int: "an integer",
+    float: "a number",
+    str: "a string",
+    type(None): "null",
+}
+
+
+class FieldError(InvalidInput):
+    """A field with a wrong value: `path` leads to it, `problem` says what was expected and given."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        self.path = path
+        self.problem = problem
+        super().__init__(f"`{path}`: {problem}" if path else problem)
+
+    def inside(self, parent: str) -> "FieldError":
+        """The same error, seen from the record that holds this one as `parent`."""
+        dot = "" if not self.path or self.path.startswith("[") else "."
+        return FieldError(f"{parent}{dot}{self.path}", self.problem)
+
+
+def parameter(
+    default: Any = dataclasses.MISSING,
+    *,
+    description: str,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
+) -> Any:  # a field, typed as its default: the way dataclasses.field is typed
+    """A dataclass field with a range and a description."""
+    ranges = {name: bound for name, bound in (("ge", ge), ("gt", gt), ("le", le), ("lt", lt)) if bound is not None}
+    return dataclasses.field(default=default, metadata={"description": description, **ranges})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Record:
+    """Base of frozen, keyword-only dataclasses that check and normalise their own fields.
+
+    Lists become tuples where the annotation says tuple; mappings become the record the annotation names; strings meet a
+    `Literal` in any case. Raises FieldError (an InvalidInput) naming the field.
+    """
+
+    def __post_init__(self) -> None:
+        # mypy 2.4 takes the class of a dataclass for unhashable
+        hints = _hints(type(self))  # type: ignore[arg-type]
+        for field in dataclasses.fields(self):
+            try:
+                value = convert(hints[field.name], getattr(self, field.name))
+                _check_range(field.metadata, value)
+            except FieldError as error:
+                raise error.inside(field.name) from None
+            object.__setattr__(self, field.name, value)
+
+
+def read(cls: type[T], data: object, *, ignore_unknown: bool = False) -> T:
+    """A `cls` from a mapping of its fields.
+
+    Raises FieldError on a missing field, a wrong value, or (unless `ignore_unknown`) a name the record does not have.
+    """
+    if isinstance(data, cls):
+        return data
+    if not isinstance(data, Mapping):
+        raise FieldError("", f"expected an object with {_field_list(cls)}, given {show(data)}")
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    unknown = [name for name in data if name not in fields]
+    if unknown and not ignore_unknown:
+        raise FieldError(str(unknown[0]), f"unknown name; expected {_field_list(cls)}")
+    for name, field in fields.items():
+        if name not in data and field.default is field.default_factory is dataclasses.MISSING:
+            raise FieldError(name, "required, but missing")
+    return cls(**{name: value for name, value in data.items() if name in fields})
+
+
+def plain(value: object) -> Any:  # JSON data: a recursive type that mypy cannot usefully follow
+    """`value` as JSON data: records become dicts without their empty optional fields, tuples become lists."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        pairs = ((field, getattr(value, field.name)) for field in dataclasses.fields(value))
+        return {field.name: plain(item) for field, item in pairs if item is not None or field.default is not None}
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        items: Any = value.tolist()
+        return items
+    return value
+
+
+def show(value: object) -> str:
+    """`value` in a few characters, for messages; never a whole document."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}... ({type(value).__name__})"
+
+
+@functools.cache
+def _hints(cls: type[Record]) -> dict[str, Any]:
+    return get_type_hints(cls)
+
+
+def _field_list(cls: type[Record]) -> str:
+    return ", ".join(f"`{field.name}`" for field in dataclasses.fields(cls)) or "no fields"
+
+
+def _check_range(metadata: Mapping[str, Any], value: object) -> None:
+    if value is None or isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    for name, (holds, symbol) in _RANGES.items():
+        if name in metadata and not holds(value, metadata[name]):
+            raise FieldError("", f"expected a number {symbol} {metadata[name]}, given {show(value)}")
+
+
+def convert(annotation: Any, value: Any) -> Any:
+    """`value` as `annotation` wants it. Raises FieldError saying what was expected and given."""
+    if annotation is Any or annotation is object:
+        return value
+    origin = get_origin(annotation)
+    if origin in (Union, types.UnionType):
+        return _convert_union(annotation, value)
+    if origin is Literal:
+        return _convert_literal(annotation, value)
+    if origin in (list, tuple) and isinstance(value, list | tuple):
+        return origin(_convert_item(get_args(annotation)[0], item, f"[{index}]") for index, item in enumerate(value))
+    if origin in (dict, Mapping) and isinstance(value, Mapping):
+        return {str(key): _convert_item(get_args(annotation)[1], item, str(key)) for key, item in value.items()}
+    if isinstance(annotation, type) and issubclass(annotation, Record):
+        return read(annotation, value)
+    if origin is None and _is_scalar(annotation, value):
+        return float(value) if annotation is float else value
+    raise FieldError("", f"expected {_describe(annotation)}, given {show(value)}")
+
+
+def _is_scalar(annotation: Any, value: object) -> bool:
+    """Whether `value` is of that scalar type; a bool is no number and infinity is no float."""
+    if annotation is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if annotation is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, annotation)
+
+
+def _convert_item(annotation: Any, value: object, name: str) -> Any:
+    try:
+        return convert(annotation, value)
+    except FieldError as error:
+        raise error.inside(name) from None
+
+
+def _convert_union(annotation: Any, value: object) -> Any:
+    deepest: FieldError | None = None
+    for choice in get_args(annotation):
+        try:
+            return convert(choice, value)
+        except FieldError as error:
+            if error.path:
+                deepest = error
+    raise deepest or FieldError("", f"expected {_describe(annotation)}, given {show(value)}")
+
+
+def _convert_literal(annotation: Any, value: object) -> Any:
+    for choice in get_args(annotation):
+        if value == choice and type(value) is type(choice):
+            return choice
+        if isinstance(value, str) and isinstance(choice, str) and value.lower() == choice:
+            return choice
+    raise FieldError("", f"expected {_describe(annotation)}, given {show(value)}")
+
+
+def _describe(annotation: Any) -> str:
+    """The annotation in a user's words."""
+    origin = get_origin(annotation)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_describe(choice) for choice in get_args(annotation))
+    if origin is Literal:
+        return "one of " + ", ".join(repr(choice) for choice in get_args(annotation))
+    if origin in (list, tuple):
+        return f"a list, each item {_describe(get_args(annotation)[0])}"
+    if isinstance(annotation, type) and issubclass(annotation, Record):
+        return f"an object with {_field_list(annotation)}"
+    return _NAMES.get(annotation, "an object")

@@ -1,0 +1,104 @@
+"""One ONNX Runtime session: the providers it runs on, its options, and a run. The only door to onnxruntime."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from onnxpipe.errors import BundleError, ProviderUnavailable
+from onnxpipe.machine import inspect_machine
+
+Array = NDArray[Any]  # any dtype: each graph has its own
+Arrays = dict[str, Array]
+
+_SUFFIX = "ExecutionProvider"
+_CPU = f"CPU{_SUFFIX}"
+_DTYPES = {"float": "float32", "double": "float64"}  # onnxruntime's spelling where it is not numpy's
+
+
+@dataclasses.dataclass(frozen=True)
+class Port:
+    """An input or output of a graph as the file declares it."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+class Session:
+    """A loaded graph. `run` may be called from several threads at once.
+
+    Threads are always set, one inter-op thread, no spinning: an idle session must not burn a core that its neighbours
+    need. Memory patterns are off because every sequence length is a shape of its own. Raises ProviderUnavailable when a
+    requested provider is not there or did not take the graph, BundleError when the file is no graph onnxruntime reads.
+    """
+
+    def __init__(self, file: Path, providers: Sequence[str] | None = None, threads: int | None = None) -> None:
+        self.providers = resolve_providers(providers)
+        self.threads = threads or inspect_machine().threads
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        options.enable_mem_pattern = False
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        try:
+            self._session = ort.InferenceSession(str(file), options, providers=self.providers)
+        except Exception as error:  # onnxruntime's own exception classes have no public base
+            raise BundleError(f"{file}: onnxruntime {ort.__version__} cannot load it ({error})") from error
+        loaded = self._session.get_providers()
+        if missing := [name for name in self.providers if name not in loaded]:
+            raise ProviderUnavailable(f"{missing[0]} was requested but did not load; running are {', '.join(loaded)}")
+        self.inputs = tuple(map(_port, self._session.get_inputs()))
+        self.outputs = tuple(map(_port, self._session.get_outputs()))
+        self._output_names = [port.name for port in self.outputs]
+
+    @property
+    def device(self) -> str:
+        """Where the graph runs: "cpu" or "gpu"."""
+        return "cpu" if self.providers == [_CPU] else "gpu"
+
+    def run(self, feeds: Mapping[str, Array]) -> Arrays:
+        """Every output by name for one batch of inputs."""
+        return dict(zip(self._output_names, self._session.run(self._output_names, dict(feeds)), strict=True))
+
+
+def resolve_providers(requested: Sequence[str] | None) -> list[str]:
+    """onnxruntime's names of the requested providers, "cpu" when None; short names ("cuda") in any case are understood.
+
+    Raises ProviderUnavailable for one that this onnxruntime does not have: never a silent fall-back.
+    """
+    available = {_short(name): name for name in ort.get_available_providers()}
+    names = []
+    for name in requested or ["cpu"]:
+        if _short(name) not in available:
+            raise ProviderUnavailable(
+                f"provider {name!r} is not available here; available: {', '.join(available)}. "
+                "GPU providers come with `pip install onnxpipe[gpu]` in place of [cpu]"
+            )
+        names.append(available[_short(name)])
+    return names
+
+
+def available_providers() -> list[str]:
+    """The execution providers of this onnxruntime build."""
+    return list(ort.get_available_providers())
+
+
+def onnxruntime_version() -> str:
+    """The version of the onnxruntime in use."""
+    return str(ort.__version__)
+
+
+def _short(name: str) -> str:
+    return name.lower().removesuffix(_SUFFIX.lower())
+
+
+def _port(node: Any) -> Port:  # onnxruntime's NodeArg has no types
+    dtype = node.type.removeprefix("tensor(").removesuffix(")")
+    return Port(node.name, np.dtype(_DTYPES.get(dtype, dtype)).name, tuple(node.shape))

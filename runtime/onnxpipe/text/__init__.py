@@ -1,0 +1,1 @@
+"""Text to token ids and back, and what several text tasks share."""
