@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from onnxpipe.bundle import Graph, Tensor
-from onnxpipe.session import Array, Arrays, Session
+from onnxpipe.session import Array, Arrays, Engine
 
 Row = Mapping[str, Array]
 
@@ -18,20 +18,23 @@ Row = Mapping[str, Array]
 MAX_BATCH_ELEMENTS = 8192
 
 
-def run_rows(session: Session, graph: Graph, rows: Sequence[Row], *, together: bool) -> list[Arrays]:
+def run_rows(engine: Engine, graph: Graph, rows: Sequence[Row], *, together: bool) -> list[Arrays]:
     """The outputs of each row, in the order of `rows`, without the batch axis and without padding.
 
     `together` false runs every row alone, for graphs whose answer to a row depends on its neighbours.
     """
     results: list[Arrays] = [{} for _ in rows]
     for members in plan_batches([_length(row, graph) for row in rows], MAX_BATCH_ELEMENTS if together else 0):
-        batch = [rows[index] for index in members]
-        outputs = session.run(
-            {tensor.name: stack([row[tensor.name] for row in batch], tensor) for tensor in graph.inputs}
-        )
-        for position, index in enumerate(members):
-            results[index] = _unpad(outputs, position, rows[index], graph)
+        outputs = run_batch(engine, graph, [rows[index] for index in members])
+        for index, output in zip(members, outputs, strict=True):
+            results[index] = output
     return results
+
+
+def run_batch(engine: Engine, graph: Graph, rows: Sequence[Row]) -> list[Arrays]:
+    """The outputs of each row from one run of all of them, padded to the longest and cut back."""
+    outputs = engine.run({tensor.name: stack([row[tensor.name] for row in rows], tensor) for tensor in graph.inputs})
+    return [_unpad(outputs, position, row, graph) for position, row in enumerate(rows)]
 
 
 def plan_batches(lengths: Sequence[int], max_elements: int) -> list[list[int]]:

@@ -57,13 +57,16 @@ class Graph(Record):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Variant(Record):
-    """One precision: its files per graph, what was measured of it, and what that was held against.
+    """One precision: a file per graph, what was measured of it, and what that was held against.
+
+    `external_data` lists the files that hold weights outside of the graph files, as models beyond 2 GB have them.
 
     `batch_invariant` false means that a row's answer depends on the rows it is run with (dynamic quantisation takes one
     scale for the whole batch); such variants are run row by row.
     """
 
     files: Mapping[str, str]
+    external_data: tuple[str, ...] = ()
     batch_invariant: bool
     measured: Mapping[str, float]
     tolerance: Mapping[str, float]
@@ -71,13 +74,11 @@ class Variant(Record):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Text(Record):
-    """How text becomes `input_ids`: the tokenizer, its limits, and what is done to a string before it."""
+    """How text becomes `input_ids`: the tokenizer, its limits, and the prompts that may go before a text."""
 
     tokenizer: str
     max_tokens: int | None = None
     truncation_side: Literal["left", "right"] = "right"
-    strip: bool = False
-    lowercase: bool = False
     prompts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     default_prompt: str | None = None
 
@@ -175,8 +176,8 @@ class Bundle:
     def verify(self, names: Iterable[str] | None = None) -> None:
         """Compare digests of the named files (all when None). Raises BundleError on the first that differs."""
         for name in self.manifest.files if names is None else names:
-            expected = self.manifest.files[name].sha256
-            if (given := sha256(self.file(name))) != expected:
+            given = sha256(self.file(name))
+            if given != (expected := self.manifest.files[name].sha256):
                 raise BundleError(
                     f"{self.path / name}: sha256 is {given}, the manifest says {expected}; the file was altered or "
                     "damaged: copy or export the bundle again"

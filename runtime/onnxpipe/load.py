@@ -47,7 +47,7 @@ def load_model(
     bundle = open_bundle(path)
     chosen, variant = bundle.variant(precision)
     text = bundle.manifest.text
-    bundle.verify([*variant.files.values(), *([text.tokenizer] if text else [])])
+    bundle.verify([*variant.files.values(), *variant.external_data, *([text.tokenizer] if text else [])])
     sessions = {name: Session(bundle.file(file), providers, threads) for name, file in variant.files.items()}
     return Model(bundle, chosen, variant, sessions)
 

@@ -9,14 +9,14 @@ import dataclasses
 import functools
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast, get_args, get_origin, overload
 
 from onnxpipe.batching import Row, run_rows
 from onnxpipe.bundle import Bundle, Graph, Variant
 from onnxpipe.errors import UnsupportedModel
 from onnxpipe.records import FieldError, Record, convert, read
-from onnxpipe.session import Arrays, Session
+from onnxpipe.session import Arrays, Engine
 
 if TYPE_CHECKING:
     from onnxpipe.text.tokenizer import Tokenizer
@@ -36,7 +36,7 @@ class Model:
     bundle: Bundle
     precision: str
     variant: Variant
-    sessions: dict[str, Session]
+    sessions: Mapping[str, Engine]
 
     @functools.cached_property
     def tokenizer(self) -> "Tokenizer":

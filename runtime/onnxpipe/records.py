@@ -162,10 +162,17 @@ def convert(annotation: Any, value: Any) -> Any:
 def _is_scalar(annotation: Any, value: object) -> bool:
     """Whether `value` is of that scalar type; a bool is no number and infinity is no float."""
     if annotation is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return isinstance(value, int | float) and not isinstance(value, bool) and _is_finite(value)
     if annotation is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, annotation)
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond the largest float
+        return False
 
 
 def _convert_item(annotation: Any, value: object, name: str) -> Any:

@@ -3,14 +3,20 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from onnxpipe.errors import BundleError, ProviderUnavailable
 from onnxpipe.machine import inspect_machine
+
+try:
+    import onnxruntime as ort
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "onnxpipe needs onnxruntime: pip install 'onnxpipe[cpu]', or 'onnxpipe[gpu]' for CUDA, but not both"
+    ) from error
 
 Array = NDArray[Any]  # any dtype: each graph has its own
 Arrays = dict[str, Array]
@@ -18,6 +24,21 @@ Arrays = dict[str, Array]
 _SUFFIX = "ExecutionProvider"
 _CPU = f"CPU{_SUFFIX}"
 _DTYPES = {"float": "float32", "double": "float64"}  # onnxruntime's spelling where it is not numpy's
+
+
+class Engine(Protocol):
+    """What runs a graph: onnxruntime here, torch when an export is verified."""
+
+    @property
+    def device(self) -> str:
+        """Where the graph runs: "cpu" or "gpu"."""
+
+    @property
+    def threads(self) -> int:
+        """How many threads share one run."""
+
+    def run(self, feeds: Mapping[str, Array]) -> Arrays:
+        """Every output by name for one batch of inputs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,9 +60,9 @@ class Session:
 
     def __init__(self, file: Path, providers: Sequence[str] | None = None, threads: int | None = None) -> None:
         self.providers = resolve_providers(providers)
-        self.threads = threads or inspect_machine().threads
+        self._threads = threads or inspect_machine().threads
         options = ort.SessionOptions()
-        options.intra_op_num_threads = self.threads
+        options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         options.enable_mem_pattern = False
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -63,6 +84,11 @@ class Session:
         """Where the graph runs: "cpu" or "gpu"."""
         return "cpu" if self.providers == [_CPU] else "gpu"
 
+    @property
+    def threads(self) -> int:
+        """How many threads share one run."""
+        return self._threads
+
     def run(self, feeds: Mapping[str, Array]) -> Arrays:
         """Every output by name for one batch of inputs."""
         return dict(zip(self._output_names, self._session.run(self._output_names, dict(feeds)), strict=True))
@@ -82,7 +108,7 @@ def resolve_providers(requested: Sequence[str] | None) -> list[str]:
                 "GPU providers come with `pip install onnxpipe[gpu]` in place of [cpu]"
             )
         names.append(available[_short(name)])
-    return names
+    return list(dict.fromkeys(names))
 
 
 def available_providers() -> list[str]:

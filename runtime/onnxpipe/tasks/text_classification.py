@@ -8,6 +8,8 @@ import dataclasses
 import functools
 from typing import Literal
 
+import numpy as np
+
 from onnxpipe.arrays import descending, sigmoid, softmax
 from onnxpipe.errors import UnsupportedModel
 from onnxpipe.pipeline import Model, Pipeline, Work
@@ -21,7 +23,7 @@ class TextPair(Record):
     """Two texts that are classified together, such as a query and a passage."""
 
     text: str = parameter(description="The first text.")
-    text_pair: str | None = parameter(None, description="The second text.")
+    text_pair: str | None = parameter(None, description="The second text; an empty one counts as none, as in transformers.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,13 +74,13 @@ class TextClassification(Pipeline[str | TextPair, Parameters, list[Label]]):
         truncation = parameters.truncation
         if isinstance(truncation, bool):
             truncation = "longest_first" if truncation else "do_not_truncate"
-        encoding = self.model.tokenizer.encode(pair.text, pair.text_pair, truncation=truncation)
+        encoding = self.model.tokenizer.encode(pair.text, pair.text_pair or None, truncation=truncation)
         finish = functools.partial(self.postprocess, parameters=parameters)
         return Work([encoding.row(self._graph)], finish, encoding.cut)
 
     def postprocess(self, outputs: list[Arrays], parameters: Parameters) -> list[Label]:
         """Logits (C,) to scored labels."""
-        scores = outputs[0][self._graph.outputs[0].name]
+        scores = outputs[0][self._graph.outputs[0].name].astype(np.float32, copy=False)
         activation = parameters.function_to_apply or self._classification.activation
         if activation != "none":
             scores = softmax(scores) if activation == "softmax" else sigmoid(scores)

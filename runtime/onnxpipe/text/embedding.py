@@ -49,8 +49,7 @@ class Embedder:
         """The row of a text behind its prompt. Raises UnprocessableInput for a prompt the model does not have."""
         prompt = self._prompt(prompt_name)
         encoding = self._tokenizer.encode(prompt + text, truncation=truncation, side=side)
-        # the prompt's own closing token is not part of it
-        skip = 0 if self.embedding.include_prompt or not prompt else self._tokenizer.count(prompt) - 1
+        skip = 0 if self.embedding.include_prompt or not prompt else self._tokenizer.count_prompt(prompt)
         return Prepared(encoding.row(self._graph), skip, encoding.cut)
 
     def hidden(self, outputs: Arrays) -> Floats:
@@ -76,13 +75,13 @@ class Embedder:
 def pool(hidden: Floats, pooling: Pooling, skip: int = 0) -> Floats:
     """One vector (H,) from the hidden states (T, H) of a text without padding.
 
-    The first `skip` tokens count as masked, except for `cls`, which always takes the first. When nothing is left,
-    means are zero and the maximum is -1e9, as in the reference.
+    The first `skip` tokens count as masked, so `cls` takes the first behind them. When nothing is left, means are zero,
+    `cls` is the very first token as in the reference, and the maximum is -1e9 (there: minus infinity).
     """
     rest = hidden[skip:]
     vector: Floats
     if pooling == "cls":
-        vector = hidden[0]
+        vector = hidden[skip if skip < len(hidden) else 0]
     elif pooling == "last_token":
         vector = hidden[-1]
     elif pooling == "max":

@@ -62,7 +62,7 @@ class Tokenizer:
         Special tokens are never cut. `longest_first` shortens the longer of a pair, as the tokenizers library does.
         Raises InvalidInput when nothing may be cut and the text is too long, or when it is not valid Unicode.
         """
-        raw = self._encode(self._clean(text), None if pair is None else self._clean(pair))
+        raw = self._encode(text, pair)
         length = len(raw)
         limit = self.text.max_tokens
         ids = np.array(raw.ids, dtype=np.int64)
@@ -78,12 +78,14 @@ class Tokenizer:
 
     def count(self, text: str) -> int:
         """Tokens of a text as the model would see it, special tokens included and nothing cut."""
-        return len(self._encode(self._clean(text), None))
+        count: int = len(self._encode(text, None))
+        return count
 
-    def _clean(self, text: str) -> str:
-        if self.text.strip:
-            text = text.strip()
-        return text.lower() if self.text.lowercase else text
+    def count_prompt(self, prompt: str) -> int:
+        """Tokens of a prompt as they stand before a text: like `count`, without a special token that closes it."""
+        raw = self._encode(prompt, None)
+        count: int = len(raw) - sum(raw.special_tokens_mask[-1:])
+        return count
 
     def _encode(self, text: str, pair: str | None) -> Any:  # tokenizers.Encoding, whose stubs lack most members
         try:
@@ -115,6 +117,8 @@ def _kept(raw: Any, limit: int, truncation: Truncation, side: Side) -> NDArray[n
 
 def _fit(first: int, second: int, room: int, truncation: Truncation) -> tuple[int, int]:
     """How many tokens of each text fit into `room` (tokenizers 0.23, truncate_encodings)."""
+    if room < 0:
+        raise InvalidInput("the special tokens alone are more than the model's limit")
     if truncation == "longest_first":
         short, long = min(first, second), max(first, second)
         long = short if short > room else max(short, room - short)
@@ -123,6 +127,7 @@ def _fit(first: int, second: int, room: int, truncation: Truncation) -> tuple[in
             long = short + room % 2
         return (short, long) if first <= second else (long, short)
     sizes = (room - second, second) if truncation == "only_first" else (first, room - first)
-    if min(sizes) < 0:
+    # at least one token of the text that is cut must stay
+    if sizes[0 if truncation == "only_first" else 1] < 1:
         raise InvalidInput(f"truncation {truncation!r} cannot make the pair fit: the other text alone is too long")
     return sizes

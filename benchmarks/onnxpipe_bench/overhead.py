@@ -1,0 +1,79 @@
+"""What a pipeline call costs over the bare work: tokenise + `session.run` with nothing around them, at batch 1.
+
+    python -m onnxpipe_bench.overhead BUNDLE [--repeats 300]
+"""
+
+import argparse
+import statistics
+from collections.abc import Callable
+
+import numpy as np
+import onnxruntime as ort
+import tokenizers
+
+from onnxpipe.bundle import Bundle
+from onnxpipe.load import load_model, make_pipeline
+from onnxpipe_bench.measure import interleave, percentiles, write_result
+
+# tokens of the input, special tokens included; the model may cut the longest
+_LENGTHS = (16, 64, 256)
+
+
+def main() -> None:
+    """Measure every precision of a bundle and store the result."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("bundle")
+    parser.add_argument("--repeats", type=int, default=300)
+    args = parser.parse_args()
+    rows = []
+    print(f"{'precision':<10} {'tokens':>6} {'bare p50':>9} {'call p50':>9} {'overhead':>9}  (ms)")
+    for precision in load_model(args.bundle).bundle.manifest.variants:
+        model = load_model(args.bundle, precision=precision)
+        pipeline = make_pipeline(model, "feature-extraction")
+        bare = bare_call(model.bundle, precision, model.sessions["model"].threads)
+        for tokens in _LENGTHS:
+            text = "word " * (tokens - 2)
+            times = interleave({"bare": lambda: bare(text), "call": lambda: pipeline(text)}, repeats=args.repeats)  # noqa: B023
+            # the median of differences of neighbours in time: steadier than the difference of medians
+            overhead = statistics.median(call - base for call, base in zip(times["call"], times["bare"], strict=True))
+            row = {
+                "precision": precision,
+                "tokens": tokens,
+                "bare_ms": percentiles(times["bare"]),
+                "call_ms": percentiles(times["call"]),
+                "overhead_ms": round(overhead, 3),
+            }
+            rows.append(row)
+            p50s = f"{row['bare_ms']['p50']:>9.3f} {row['call_ms']['p50']:>9.3f}"
+            print(f"{precision:<10} {tokens:>6} {p50s} {overhead:>9.3f}")
+    print(f"-> {write_result('overhead', {'model': model.bundle.manifest.id, 'repeats': args.repeats, 'rows': rows})}")
+
+
+def bare_call(bundle: Bundle, precision: str, threads: int) -> Callable[[str], object]:
+    """Tokenise and run with the same session options as the runtime, and nothing else."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.enable_mem_pattern = False
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    file = bundle.path / bundle.manifest.variants[precision].files["model"]
+    session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    tokenizer = tokenizers.Tokenizer.from_file(str(bundle.path / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    names = {node.name for node in session.get_inputs()}
+
+    def call(text: str) -> object:
+        encoding = tokenizer.encode(text)
+        feeds = {
+            "input_ids": np.array([encoding.ids], dtype=np.int64),
+            "attention_mask": np.array([encoding.attention_mask], dtype=np.int64),
+            "token_type_ids": np.array([encoding.type_ids], dtype=np.int64),
+        }
+        return session.run(None, {name: feeds[name] for name in names})
+
+    return call
+
+
+if __name__ == "__main__":
+    main()

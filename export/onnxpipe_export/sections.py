@@ -1,0 +1,107 @@
+"""The manifest's pre- and post-processing sections, read from the model's own files.
+
+Poolings, limits and prompts come from sentence-transformers' files where the model has them; limits otherwise from the
+tokenizer and the position table; labels and activation from config.json.
+"""
+
+from typing import Any
+
+from onnxpipe.bundle import Activation, Classification, Embedding, Pooling, Text
+from onnxpipe.errors import UnsupportedModel
+from onnxpipe_export.source import SourceModel
+
+# how 1_Pooling/config.json spells the poolings: as `pooling_mode` since release 5.7, before that as one switch
+# `pooling_mode_*` each, which were concatenated in this order
+_POOLINGS: dict[str, Pooling] = {
+    "cls": "cls",
+    "max": "max",
+    "mean": "mean",
+    "mean_sqrt_len_tokens": "mean_sqrt_len",
+    "weightedmean": "weighted_mean",
+    "lasttoken": "last_token",
+}
+_SWITCHES = {"cls": "cls_token", "max": "max_tokens", "mean": "mean_tokens", "weightedmean": "weightedmean_tokens"}
+_KNOWN_MODULES = {"Transformer", "Pooling", "Normalize"}
+
+
+def embedding_section(source: SourceModel) -> Embedding:
+    """How the model's sentence vectors are made.
+
+    Without sentence-transformers files: the hidden states of all tokens, and a mean where one vector is needed, which
+    is what sentence-transformers does with such a model. Raises UnsupportedModel for modules we do not have.
+    """
+    modules = source.read_json("modules.json")
+    if modules is None:
+        return Embedding(pooling=("mean",), keep_tokens=True)
+    kinds = {module["type"].rpartition(".")[2]: module for module in modules}
+    if unknown := kinds.keys() - _KNOWN_MODULES:
+        raise UnsupportedModel(
+            f"{source.name}: sentence-transformers module {min(unknown)} is not supported; "
+            f"supported are {', '.join(sorted(_KNOWN_MODULES))}"
+        )
+    if "Pooling" not in kinds:
+        return Embedding(pooling=("mean",), keep_tokens=True, normalize="Normalize" in kinds)
+    config = source.read_json(f"{kinds['Pooling']['path']}/config.json") or {}
+    return Embedding(
+        pooling=_poolings(config, source),
+        include_prompt=config.get("include_prompt", True),
+        normalize="Normalize" in kinds,
+    )
+
+
+def _poolings(config: dict[str, Any], source: SourceModel) -> tuple[Pooling, ...]:
+    mode = config.get("pooling_mode")
+    modes = [mode] if isinstance(mode, str) else mode
+    if modes is None:
+        modes = [name for name in _POOLINGS if config.get(f"pooling_mode_{_SWITCHES.get(name, name)}")] or ["mean"]
+    if unknown := [name for name in modes if name not in _POOLINGS]:
+        raise UnsupportedModel(f"{source.name}: pooling {unknown[0]!r} is not supported")
+    return tuple(_POOLINGS[name] for name in modes)
+
+
+def text_section(source: SourceModel, model: Any, tokenizer: Any) -> Text:  # a torch module and its tokenizer
+    """How text becomes tokens: limits, and sentence-transformers' cleaning and prompts where the model has them."""
+    limits = [limit for limit in (tokenizer.model_max_length, _positions(model)) if limit is not None and limit < 10**6]
+    if source.read_json("modules.json") is None:
+        return Text(
+            tokenizer="tokenizer.json",
+            max_tokens=min(limits, default=None),
+            truncation_side=tokenizer.truncation_side,
+        )
+    settings = source.read_json("sentence_bert_config.json") or {}
+    prompts = source.read_json("config_sentence_transformers.json") or {}
+    if settings.get("max_seq_length"):
+        limits.append(settings["max_seq_length"])
+    return Text(
+        tokenizer="tokenizer.json",
+        max_tokens=min(limits, default=None),
+        truncation_side=tokenizer.truncation_side,
+        prompts={name: text for name, text in (prompts.get("prompts") or {}).items() if text},
+        default_prompt=prompts.get("default_prompt_name"),
+    )
+
+
+def _positions(model: Any) -> int | None:
+    """Tokens the position table has room for; tables with a padding row start counting behind it (RoBERTa)."""
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and hasattr(module, "num_embeddings"):
+            padding = getattr(module, "padding_idx", None)
+            return int(module.num_embeddings) - (0 if padding is None else padding + 1)
+    positions = getattr(model.config, "max_position_embeddings", None)
+    return int(positions) if positions else None
+
+
+def classification_section(model: Any) -> Classification:
+    """Labels in the order of the logits, and what the model's kind of problem turns logits into scores with."""
+    config = model.config
+    labels = tuple(str(config.id2label[index]) for index in range(config.num_labels))
+    return Classification(labels=labels, activation=_activation(config))
+
+
+def _activation(config: Any) -> Activation:
+    """As transformers' pipeline chooses, by problem type and label count."""
+    if config.problem_type == "regression":
+        return "none"
+    if config.problem_type == "multi_label_classification" or config.num_labels == 1:
+        return "sigmoid"
+    return "softmax"

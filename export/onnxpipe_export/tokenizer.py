@@ -1,0 +1,49 @@
+"""The model's tokenizer as one tokenizer.json, converted where the hub has only the slow kind."""
+
+from pathlib import Path
+from typing import Any
+
+from tokenizers import normalizers
+
+from onnxpipe.errors import UnsupportedModel
+from onnxpipe_export.convert import first_line, quiet
+from onnxpipe_export.source import SourceModel
+
+# written beside tokenizer.json because other ONNX runtimes (transformers.js) read them
+_KEPT = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+
+
+def load_tokenizer(source: SourceModel) -> Any:  # a transformers fast tokenizer
+    """The reference tokenizer, fast; slow ones (vocab.txt, sentencepiece) are converted while loading.
+
+    A sentence-transformers model that asks for lower-casing gets it as a first normaliser, as that library does.
+    Raises UnsupportedModel when there is none, or when transformers knows no conversion.
+    """
+    from transformers import AutoTokenizer
+
+    with quiet():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(source.folder, use_fast=True, trust_remote_code=False)
+        except Exception as error:  # conversion raises whatever the vocabulary provokes
+            raise UnsupportedModel(
+                f"{source.name}: transformers cannot load its tokenizer ({first_line(error)})"
+            ) from error
+    if not tokenizer.is_fast:
+        raise UnsupportedModel(
+            f"{source.name}: {type(tokenizer).__name__} has no fast form, so no tokenizer.json can be made of it"
+        )
+    settings = source.read_json("sentence_bert_config.json") or {}
+    if settings.get("do_lower_case"):
+        backend = tokenizer.backend_tokenizer
+        steps = [normalizers.Lowercase(), *([backend.normalizer] if backend.normalizer else [])]
+        backend.normalizer = normalizers.Sequence(steps)
+    return tokenizer
+
+
+def write_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Write tokenizer.json and its settings into `folder`, without truncation or padding of its own."""
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    for file in map(Path, tokenizer.save_pretrained(folder)):
+        if file.name not in _KEPT:
+            file.unlink(missing_ok=True)

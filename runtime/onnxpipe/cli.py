@@ -1,0 +1,71 @@
+"""The `onnxpipe` command.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage. An error is one line on stderr; `--debug` shows the traceback.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+from onnxpipe.errors import OnnxpipeError
+from onnxpipe.version import __version__
+
+# command -> (module with `add_arguments` and `run`, its extra, what it does). By name, for the runtime knows no other
+# package, and because `onnxpipe --help` should not import any of them.
+_COMMANDS = {
+    "export": ("onnxpipe_export.cli", "export", "turn a hub model into a verified, quantised bundle"),
+    "run": ("onnxpipe.commands.run", "cpu", "run a bundle on an input"),
+    "serve": ("onnxpipe_server.cli", "server", "serve bundles over HTTP"),
+    "inspect": ("onnxpipe.commands.inspect", "cpu", "show what is in a bundle, and check it"),
+    "doctor": ("onnxpipe.commands.doctor", "cpu", "show what this machine gives onnxpipe"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that `argv` (the process's arguments when None) names; returns the exit code."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    name = next((argument for argument in arguments if argument in _COMMANDS), None)
+    args = _parser(name).parse_args(arguments)
+    try:
+        return int(_module(args.command).run(args))
+    except OnnxpipeError as error:
+        return _fail(args, error, str(error))
+    except ModuleNotFoundError as error:
+        extra = _COMMANDS[args.command][1]
+        return _fail(args, error, f"`onnxpipe {args.command}` needs {error.name}: pip install 'onnxpipe[{extra}]'")
+    except BrokenPipeError:
+        # the reader left, as `head` does; nothing may be flushed to it at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return _fail(args, None, "interrupted")
+    except Exception as error:  # noqa: BLE001 - the last resort of the command line
+        return _fail(args, error, f"unexpected {type(error).__name__}: {error}; --debug shows where")
+
+
+def _parser(command: str | None) -> argparse.ArgumentParser:
+    """All commands with one line each, the arguments of the one that is wanted filled in."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks")
+    parser = argparse.ArgumentParser(prog="onnxpipe", description="Hugging Face models at the edge.", parents=[common])
+    parser.add_argument("--version", action="version", version=f"onnxpipe {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (_, _, summary) in _COMMANDS.items():
+        child = commands.add_parser(name, help=summary, description=f"{summary.capitalize()}.", parents=[common])
+        if name == command:
+            _module(name).add_arguments(child)
+    return parser
+
+
+def _module(command: str) -> ModuleType:
+    return importlib.import_module(_COMMANDS[command][0])
+
+
+def _fail(args: argparse.Namespace, error: BaseException | None, message: str) -> int:
+    if error is not None and getattr(args, "debug", False):
+        raise error
+    print(f"onnxpipe: {message}", file=sys.stderr)
+    return 1

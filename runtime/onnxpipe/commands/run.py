@@ -1,0 +1,53 @@
+"""`onnxpipe run`: a bundle on one input or several, the answer as JSON."""
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from onnxpipe.errors import InvalidInput
+from onnxpipe.load import load
+from onnxpipe.records import plain
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("bundle", help="the bundle's folder")
+    parser.add_argument(
+        "input", nargs="*", help="text, or JSON that starts with { or [; standard input when absent or -"
+    )
+    parser.add_argument("--task", help="one of the bundle's tasks (default: its own)")
+    parser.add_argument("--precision", help="one of the bundle's precisions (default: the first)")
+    parser.add_argument("--provider", action="append", help="execution provider: cpu, cuda, ...; repeatable, in order")
+    parser.add_argument("--threads", type=int, help="threads for a run (default: planned from the machine's limits)")
+    parser.add_argument(
+        "--parameters", default="{}", metavar="JSON", help="the task's parameters, as in '{\"top_k\": 1}'"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the result of one input, or a list of results for several."""
+    pipeline = load(
+        args.bundle, task=args.task, precision=args.precision, providers=args.provider, threads=args.threads
+    )
+    parameters = _json(args.parameters, "--parameters")
+    if not isinstance(parameters, dict):
+        raise InvalidInput(f"--parameters: expected a JSON object, given {args.parameters}")
+    texts = args.input or ["-"]
+    inputs = [_read_input(text) for text in texts]
+    answer = pipeline(inputs if len(inputs) > 1 else inputs[0], **parameters)
+    print(json.dumps(plain(answer), ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
+    return 0
+
+
+def _read_input(text: str) -> Any:  # a string or JSON data: the task checks it
+    if text == "-":
+        text = sys.stdin.read().removesuffix("\n")
+    return _json(text, "the input") if text.lstrip().startswith(("{", "[")) else text
+
+
+def _json(text: str, what: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise InvalidInput(f"{what}: not JSON ({error})") from None

@@ -1,0 +1,170 @@
+"""The classic Inference API on the wire: body bytes to a checked call, and its answer back to bytes and headers.
+
+Nothing here knows of HTTP routes or of single tasks: what a task takes and gives is read off its pipeline's types.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, get_args
+
+import orjson
+
+from onnxpipe.errors import InvalidInput
+from onnxpipe.load import AnyPipeline
+from onnxpipe.pipeline import Answer
+from onnxpipe.records import FieldError, Record, plain, read, show
+from onnxpipe_server.status import NotFinite
+
+_PARTS = ("inputs", "parameters", "options")
+
+
+@dataclasses.dataclass(frozen=True)
+class Envelope:
+    """What a body says, before any task has looked at it. `parameters` holds names no task may know."""
+
+    inputs: object
+    parameters: Mapping[str, object]
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """A request that fits a pipeline: checked inputs and parameters. `single` when it did not give a list."""
+
+    pipeline: AnyPipeline
+    inputs: Sequence[Any]  # of the pipeline's input type
+    parameters: Record
+    single: bool
+
+
+def parse(body: bytes, content_type: str) -> Envelope:
+    """The request in a body. Raises InvalidInput when it is not UTF-8, empty, or JSON that does not parse."""
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"the body is not UTF-8 text: {error}") from None
+    stripped = text.strip()
+    if not stripped:
+        raise InvalidInput('the body is empty; expected JSON such as {"inputs": "..."}')
+    try:
+        value = orjson.loads(stripped)
+    except orjson.JSONDecodeError as error:
+        if _declares_json(content_type) or stripped.startswith(("{", "[")):
+            raise InvalidInput(f"the body is not valid JSON: {error}") from None
+        return Envelope(text, {})
+    if isinstance(value, dict):
+        return _open_envelope(value)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return Envelope(stripped if is_number else value, {})
+
+
+def bind(envelope: Envelope, pipelines: Sequence[AnyPipeline]) -> Call:
+    """The call of the first pipeline whose input type fits. Raises InvalidInput: the first pipeline's own reason."""
+    single = not isinstance(envelope.inputs, list)
+    items = envelope.inputs if isinstance(envelope.inputs, list) else [envelope.inputs]
+    reasons = []
+    for pipeline in pipelines:
+        try:
+            inputs = _check_inputs(pipeline, items)
+        except InvalidInput as error:
+            reasons.append(error)
+        else:
+            return Call(pipeline, inputs, _read_parameters(pipeline, envelope.parameters), single)
+    raise reasons[0]
+
+
+def render(call: Call, answer: Answer[Any]) -> bytes:
+    """The answer's JSON: one result for a single input, else a list of them. Raises NotFinite for NaN or infinity."""
+    flat = call.single and not call.pipeline.nested
+    result = answer.results[0] if flat else answer.results
+    # `plain` leaves out the empty optional fields of records, which orjson on its own would write as null
+    body = orjson.dumps(result, default=plain, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS)
+    if b"null" in body:  # so orjson writes NaN and infinity; only then is a second look worth its time
+        try:
+            json.dumps(plain(result), allow_nan=False)
+        except ValueError:
+            raise NotFinite("the model's answer to these inputs holds NaN or infinity") from None
+    return body
+
+
+def answer_headers(answer: Answer[Any]) -> dict[str, str]:
+    """What the answer says about its own making."""
+    seconds = (answer.preprocess_ms + answer.infer_ms + answer.postprocess_ms) / 1e3
+    headers = {
+        "x-compute-time": f"{seconds:.3f}",
+        "x-compute-tokens": str(answer.elements),
+        "x-tokenization-time": f"{answer.preprocess_ms:.0f}",
+        "x-inference-time": f"{answer.infer_ms:.0f}",
+    }
+    if answer.truncated_tokens:
+        headers["x-truncated"] = str(answer.truncated_tokens)
+    if answer.warnings:
+        headers["x-warnings"] = json.dumps(answer.warnings)  # ASCII only, line ends escaped
+    return headers
+
+
+def count_characters(inputs: object) -> int:
+    """The length of all strings in the inputs together."""
+    return sum(map(len, _strings(inputs)))
+
+
+def _declares_json(content_type: str) -> bool:
+    media_type = content_type.partition(";")[0].strip().lower()
+    return media_type == "application/json" or media_type.endswith("+json")
+
+
+def _open_envelope(body: dict[str, object]) -> Envelope:
+    """The body's parts. Without `inputs` the other fields are the inputs; those fields count as parameters too."""
+    given = body.get("parameters")
+    if given is not None and not isinstance(given, dict):
+        raise FieldError("parameters", f"expected an object, given {show(given)}")
+    others = {name: value for name, value in body.items() if name not in _PARTS}
+    inputs = body.get("inputs")
+    if inputs is None and not others:
+        raise FieldError("inputs", "required, but missing")
+    return Envelope(others if inputs is None else inputs, _without_null(given or {}) | _without_null(others))
+
+
+def _without_null(parameters: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in parameters.items() if value is not None}
+
+
+def _check_inputs(pipeline: AnyPipeline, items: Sequence[object]) -> Sequence[Any]:
+    known = _field_names(pipeline.types()[0])
+    try:
+        return pipeline.check_inputs([_keep(item, known) for item in items])
+    except RecursionError:  # from describing the wrong value: no input type nests without end
+        raise FieldError("inputs", "nested too deeply") from None
+
+
+def _field_names(annotation: Any) -> set[str]:  # a class or a union
+    """The fields of the records among the types of one input."""
+    records = [cls for cls in (annotation, *get_args(annotation)) if isinstance(cls, type) and issubclass(cls, Record)]
+    return {field.name for record in records for field in dataclasses.fields(record)}
+
+
+def _keep(item: object, names: set[str]) -> object:
+    """An input without the fields its record does not have: clients send leftovers."""
+    if names and isinstance(item, Mapping):
+        return {name: value for name, value in item.items() if name in names}
+    return item
+
+
+def _read_parameters(pipeline: AnyPipeline, parameters: Mapping[str, object]) -> Record:
+    cls: type[Record] = pipeline.types()[1]
+    try:
+        return read(cls, parameters, ignore_unknown=True)
+    except FieldError as error:
+        raise error.inside("parameters") from None
+
+
+def _strings(inputs: object) -> Iterator[str]:
+    pending = [inputs]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, Mapping):
+            pending.extend(item.values())
+        elif isinstance(item, list | tuple):
+            pending.extend(item)

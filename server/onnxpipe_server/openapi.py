@@ -1,0 +1,130 @@
+"""The OpenAPI document, made from the tasks' own types, so that it cannot tell anything else than the code does.
+
+Version 3.0.3: the Swagger UI that swagger_ui_bundle ships reads no 3.1.
+"""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, get_origin
+
+import numpy as np
+from fastapi.openapi.utils import get_openapi
+from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
+from starlette.routing import BaseRoute
+from typing_extensions import TypeAliasType
+
+from onnxpipe.records import plain
+from onnxpipe.version import __version__
+from onnxpipe_server.models import Served
+
+Json = dict[str, Any]  # a JSON object: nothing more to say about it that mypy could follow
+Numbers = TypeAliasType("Numbers", "list[float | Numbers]")  # an array of any number of axes
+
+_ROLES = ("inputs", "parameters", "result")  # in the order of Pipeline.types()
+_ERRORS = {
+    "400": "The body, its inputs or its parameters are wrong",
+    "413": "The body is over the limit",
+    "422": "Well-formed, but this model cannot honour it",
+    "429": "More requests than the limits allow; try again later",
+    "500": "The model or the server failed",
+}
+
+
+def make_document(routes: Sequence[BaseRoute], models: Sequence[Served]) -> Json:
+    """The document of those `routes` that want to be in it, and of every task of every model."""
+    served = [(one, task) for one in models for task in one.pipelines]
+    references, definitions = TypeAdapter.json_schemas(
+        [
+            ((one.id, task, role), "validation", TypeAdapter(_documented(annotation)))
+            for one, task in served
+            for role, annotation in zip(_ROLES, one.pipelines[task].types(), strict=True)
+        ],
+        schema_generator=_Generator,
+        ref_template="#/components/schemas/{model}",
+    )
+    document = get_openapi(title="onnxpipe", version=__version__, openapi_version="3.0.3", routes=routes)
+    for one, task in served:
+        schemas = {role: references[(one.id, task, role), "validation"] for role in _ROLES}
+        document["paths"].setdefault(_path(one, task), {})["post"] = _operation(one, task, schemas)
+    document["components"]["schemas"].update(definitions.get("$defs", {}))
+    return document
+
+
+class _Generator(GenerateJsonSchema):
+    """JSON schema as OpenAPI 3.0 spells it: no null, no const, exclusive bounds as flags."""
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+        """What is not null: a null parameter counts as absent."""
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        """No default where it is null."""
+        described = super().default_schema(schema)
+        return {name: value for name, value in described.items() if name != "default" or value is not None}
+
+    def literal_schema(self, schema: core_schema.LiteralSchema) -> JsonSchemaValue:
+        """A list of choices, even if there is one."""
+        described = super().literal_schema(schema)
+        if "const" in described:
+            described["enum"] = [described.pop("const")]
+        return described
+
+    def update_with_validations(
+        self,
+        json_schema: JsonSchemaValue,
+        core_schema: core_schema.CoreSchema,
+        mapping: dict[str, str],
+    ) -> None:
+        """Bounds: `exclusiveMinimum: 0` becomes `minimum: 0, exclusiveMinimum: true`."""
+        super().update_with_validations(json_schema, core_schema, mapping)
+        for exclusive, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
+            if exclusive in json_schema:
+                json_schema[bound], json_schema[exclusive] = json_schema[exclusive], True
+
+
+def _documented(annotation: Any) -> Any:  # annotations: classes, unions, aliases
+    """The annotation as pydantic can read it."""
+    return Numbers if get_origin(annotation) is np.ndarray else annotation
+
+
+def _path(served: Served, task: str) -> str:
+    """The shortest route of a task."""
+    own = next(iter(served.pipelines))
+    return f"/models/{served.id}" if task == own else f"/models/{served.id}/pipeline/{task}"
+
+
+def _operation(served: Served, task: str, schemas: Mapping[str, Json]) -> Json:
+    pipeline = served.pipelines[task]
+    request: Json = {
+        "type": "object",
+        "properties": {
+            "inputs": {"anyOf": [schemas["inputs"], {"type": "array", "items": schemas["inputs"]}]},
+            "parameters": schemas["parameters"],
+        },
+        "required": ["inputs"],
+    }
+    results = {"type": "array", "items": schemas["result"]}
+    response = results if pipeline.nested else {"anyOf": [schemas["result"], results]}
+    content, answer = _content(request), _content(response)
+    for golden in served.model.bundle.manifest.golden:
+        if golden.task == task:
+            content["application/json"]["example"] = plain({"inputs": golden.inputs, "parameters": golden.parameters})
+            wrap = pipeline.nested and not isinstance(golden.inputs, list)
+            answer["application/json"]["example"] = [golden.expected] if wrap else golden.expected
+    error = _content({"$ref": "#/components/schemas/Error"})  # the schema comes with the other routes
+    return {
+        "tags": [served.id],
+        "summary": task,
+        "operationId": f"{served.id}:{task}",
+        "requestBody": {"required": True, "content": content},
+        "responses": {
+            "200": {"description": (inspect.getdoc(pipeline) or "").partition("\n")[0], "content": answer},
+            **{status: {"description": reason, "content": error} for status, reason in _ERRORS.items()},
+        },
+    }
+
+
+def _content(schema: Json) -> Json:
+    return {"application/json": {"schema": schema}}

@@ -1,0 +1,1 @@
+"""One file per dialect: thin routes over the same call."""

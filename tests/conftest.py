@@ -1,0 +1,113 @@
+"""What tests share: the real test data, and bundles made once per run.
+
+The export environment makes every bundle in ONNXPIPE_TEST_BUNDLES; the lean one, which has no torch, then finds them
+there. A test whose data or bundle cannot be had is skipped with the reason.
+"""
+
+import importlib.util
+import json
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy
+import onnxruntime
+import pytest
+import tokenizers
+
+ROOT = Path(__file__).resolve().parents[1]
+CAN_EXPORT = importlib.util.find_spec("optimum") is not None
+
+
+def pytest_report_header() -> str:
+    return (
+        f"onnxruntime {onnxruntime.__version__}, tokenizers {tokenizers.__version__}, numpy {numpy.__version__}, "
+        f"{platform.machine()}, {'with' if CAN_EXPORT else 'without'} the export extra"
+    )
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    folder = Path(os.environ.get("ONNXPIPE_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no test data at {folder}: set ONNXPIPE_TEST_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def texts(test_data: Path) -> list[str]:
+    """Hard texts: the list of naughty strings, and a line in each of 87 scripts and languages."""
+    naughty = json.loads((test_data / "text/naughty/blns.json").read_text(encoding="utf-8"))
+    udhr = []
+    for file in sorted((test_data / "text/udhr").glob("*.txt")):
+        lines = [line for line in file.read_text(encoding="utf-8").splitlines() if len(line) > 40]
+        udhr.append(lines[len(lines) // 2])
+    return [*naughty, *udhr, "", " ", "\N{ZERO WIDTH JOINER}", "👩‍👩‍👧‍👦 👍🏽", "مرحبا بالعالم", "a" * 5000, "long text " * 2000]
+
+
+@pytest.fixture(scope="session")
+def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = Path(os.environ.get("ONNXPIPE_TEST_BUNDLES") or tmp_path_factory.mktemp("bundles"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def minilm_source() -> Path:
+    """The folder of sentence-transformers/all-MiniLM-L6-v2, as on the hub."""
+    given = os.environ.get("ONNXPIPE_MINILM")
+    if given is None:
+        pytest.skip("no MiniLM weights: `make test` brings them, or set ONNXPIPE_MINILM to the model's folder")
+    return Path(given)
+
+
+@pytest.fixture(scope="session")
+def minilm_bundle(bundle_folder: Path, request: pytest.FixtureRequest) -> Path:
+    """The real model as a bundle in fp32 and int8, made afresh where that is possible."""
+    path = bundle_folder / "minilm"
+    if CAN_EXPORT:
+        from onnxpipe_export.export import export
+
+        source = request.getfixturevalue("minilm_source")
+        export(source, path, bundle_id="sentence-transformers/all-MiniLM-L6-v2", force=True)
+    elif not path.is_dir():
+        pytest.skip(f"no bundle at {path}: run the tests in the export environment first")
+    return path
+
+
+@pytest.fixture(scope="session")
+def corpus(test_data: Path) -> list[str]:
+    """Text in many scripts for training tiny tokenizers."""
+    return [file.read_text(encoding="utf-8") for file in sorted((test_data / "text/udhr").glob("*.txt"))[::4]]
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory, corpus: list[str]) -> Callable[..., Path]:
+    """Folders of tiny random models by family and head, each made once."""
+    zoo = pytest.importorskip("zoo", reason="tiny models need the export extra")
+    made: dict[str, Path] = {}
+
+    def build(family: str, head: str, **config: object) -> Path:
+        key = f"{family}-{head}-{json.dumps(config, sort_keys=True)}"
+        if key not in made:
+            made[key] = zoo.build_model(family, head, tmp_path_factory.mktemp(family) / "model", corpus, **config)
+        return made[key]
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_model: Callable[..., Path]) -> Callable[..., Path]:
+    """Their fp32 bundles."""
+
+    def build(family: str, head: str, **config: object) -> Path:
+        from onnxpipe_export.export import export
+
+        source = tiny_model(family, head, **config)
+        path = source.parent / "bundle"
+        if not path.exists():
+            export(source, path, precisions=["fp32"], bundle_id=f"tiny/{family}")
+        return path
+
+    return build

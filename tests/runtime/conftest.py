@@ -1,0 +1,328 @@
+"""Tiny bundles with hand-worked answers, written without the onnx package so that they work in a lean environment.
+
+The words of the vocabulary and the vectors that the tiny graphs look up for them are small whole numbers, so that every
+answer can be worked out by hand. The padding token's vector is huge: padding that leaks into an answer shows at once.
+"""
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import hypothesis
+import numpy as np
+import pytest
+import tokenizers
+from tokenizers import models, pre_tokenizers, processors
+
+from onnxpipe.bundle import (
+    SUFFIXES,
+    Activation,
+    Classification,
+    Embedding,
+    FileEntry,
+    Graph,
+    Manifest,
+    Source,
+    Tensor,
+    Text,
+    Variant,
+    sha256,
+    write_manifest,
+)
+
+# the same examples in every run, and no clock: a slow machine is no failure
+hypothesis.settings.register_profile("onnxpipe", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("onnxpipe")
+
+# word -> its vector in the encoder, and its logits in the classifier; the position is the token id
+VECTORS = {
+    "[PAD]": (1000.0, 1000.0),
+    "[UNK]": (-1.0, -1.0),
+    "[CLS]": (5.0, 12.0),
+    "[SEP]": (0.0, 0.0),
+    "one": (1.0, 0.0),
+    "two": (0.0, 2.0),
+    "three": (3.0, 0.0),
+    "four": (0.0, 4.0),
+    "query": (8.0, 6.0),
+}
+LOGITS = {
+    "[PAD]": (1000.0, -1000.0, 1000.0),
+    "[UNK]": (0.0, 0.0, 0.0),
+    "[CLS]": (0.0, 0.0, 0.0),
+    "[SEP]": (0.0, 0.0, 0.0),
+    "one": (1.0, 0.0, 0.0),
+    "two": (0.0, 1.0, 0.0),
+    "three": (0.0, 0.0, 1.0),
+    "four": (-2.0, 0.0, 0.0),
+    "query": (0.0, 0.0, 0.0),
+}
+SECOND_TEXT_WEIGHT = 10.0  # the classifier counts a token of the second text this many times
+DTYPES = {np.dtype("float32"): 1, np.dtype("int64"): 7, np.dtype("float16"): 10, np.dtype("O"): 8}
+
+
+# protobuf's wire format: a field is its number and wire type, then a varint (0) or a length and that many bytes (2)
+
+
+def _varint(value: int) -> bytes:
+    head = b""
+    while value > 0x7F:
+        head += bytes([value & 0x7F | 0x80])
+        value >>= 7
+    return head + bytes([value])
+
+
+def _field(number: int, value: int | str | bytes) -> bytes:
+    if isinstance(value, int):
+        return _varint(number << 3) + _varint(value)
+    content = value.encode() if isinstance(value, str) else value
+    return _varint(number << 3 | 2) + _varint(len(content)) + content
+
+
+def _fields(number: int, values: Sequence[int | str | bytes]) -> bytes:
+    return b"".join(_field(number, value) for value in values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Port:
+    """A graph's input or output."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+    def encode(self) -> bytes:
+        """A ValueInfoProto: name = 1, type = 2 (tensor_type = 1: elem_type = 1, shape = 2, dim = 1: value 1, name 2)"""
+        dims = _fields(1, [_field(1 if isinstance(dim, int) else 2, dim) for dim in self.shape])
+        tensor = _field(1, DTYPES[np.dtype(self.dtype)]) + _field(2, dims)
+        return _field(1, self.name) + _field(2, _field(1, tensor))
+
+
+@dataclasses.dataclass(frozen=True)
+class Node:
+    """An operator with integer attributes."""
+
+    operator: str
+    inputs: tuple[str, ...]
+    output: str
+    attributes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    def encode(self) -> bytes:
+        """A NodeProto: input = 1, output = 2, op_type = 4, attribute = 5 (name = 1, i = 3, type = 20: INT is 2)."""
+        attributes = [_field(1, name) + _field(3, value) + _field(20, 2) for name, value in self.attributes.items()]
+        return _fields(1, self.inputs) + _field(2, self.output) + _field(4, self.operator) + _fields(5, attributes)
+
+
+def encode_model(
+    nodes: Sequence[Node], inputs: Sequence[Port], outputs: Sequence[Port], constants: Mapping[str, np.ndarray]
+) -> bytes:
+    """A ModelProto: ir_version = 1, graph = 7 (node = 1, name = 2, initializer = 5, in = 11, out = 12), opset = 8."""
+    initializers = [
+        _fields(1, array.shape) + _field(2, DTYPES[array.dtype]) + _field(8, name) + _field(9, array.tobytes())
+        for name, array in constants.items()
+    ]
+    graph = (
+        _fields(1, [node.encode() for node in nodes])
+        + _field(2, "tiny")
+        + _fields(5, initializers)
+        + _fields(11, [port.encode() for port in inputs])
+        + _fields(12, [port.encode() for port in outputs])
+    )
+    return _field(1, 9) + _field(7, graph) + _field(8, _field(1, "") + _field(2, 17))
+
+
+def encoder(*, neighbours: bool = False) -> tuple[bytes, Graph]:
+    """A graph from input_ids and attention_mask (B, T) to last_hidden_state (B, T, 2): each token's vector.
+
+    With `neighbours` the largest number of the whole batch is added, so a row's answer depends on the rows beside it.
+    """
+    ports = [Port(name, "int64", ("batch", "sequence")) for name in ("input_ids", "attention_mask")]
+    output = Port("last_hidden_state", "float32", ("batch", "sequence", 2))
+    constants = {"table": np.array(list(VECTORS.values()), np.float32)}
+    nodes = [Node("Gather", ("table", "input_ids"), "vectors")]
+    if neighbours:
+        nodes += [
+            Node("ReduceMax", ("vectors",), "largest", {"keepdims": 0}),
+            Node("Add", ("vectors", "largest"), output.name),
+        ]
+    else:
+        nodes += [Node("Identity", ("vectors",), output.name)]
+    return encode_model(nodes, ports, [output], constants), graph_of(ports, [output])
+
+
+def classifier(labels: int = 3, dtype: str = "float32") -> tuple[bytes, Graph]:
+    """A graph from input_ids, attention_mask, token_type_ids (B, T) to logits (B, C): the sum of the tokens' logits.
+
+    Tokens of the second text count SECOND_TEXT_WEIGHT times.
+    """
+    ports = [Port(name, "int64", ("batch", "sequence")) for name in ("input_ids", "attention_mask", "token_type_ids")]
+    output = Port("logits", dtype, ("batch", labels))
+    constants = {
+        "table": np.array(list(LOGITS.values()), np.float32)[:, :labels],
+        "type_weights": np.array([1.0, SECOND_TEXT_WEIGHT], np.float32),
+        "last": np.array([-1]),
+        "tokens": np.array([1]),
+    }
+    nodes = [
+        Node("Gather", ("table", "input_ids"), "words"),
+        Node("Gather", ("type_weights", "token_type_ids"), "types"),
+        Node("Cast", ("attention_mask",), "mask", {"to": 1}),
+        Node("Mul", ("types", "mask"), "weights"),
+        Node("Unsqueeze", ("weights", "last"), "columns"),
+        Node("Mul", ("words", "columns"), "weighted"),
+        Node("ReduceSum", ("weighted", "tokens"), "sums", {"keepdims": 0}),
+        Node("Cast", ("sums",), output.name, {"to": DTYPES[np.dtype(dtype)]}),
+    ]
+    return encode_model(nodes, ports, [output], constants), graph_of(ports, [output])
+
+
+def graph_of(inputs: Sequence[Port], outputs: Sequence[Port]) -> Graph:
+    """The manifest's description of a graph with these ports."""
+    return Graph(
+        inputs=tuple(Tensor(name=port.name, dtype=port.dtype, shape=port.shape) for port in inputs),
+        outputs=tuple(Tensor(name=port.name, dtype=port.dtype, shape=port.shape) for port in outputs),
+    )
+
+
+def word_tokenizer(*, template: bool = True) -> tokenizers.Tokenizer:
+    """One token per word; with `template`, [CLS] text [SEP] and [CLS] text [SEP] pair [SEP] around them."""
+    ids = {word: index for index, word in enumerate(VECTORS)}
+    tokenizer = tokenizers.Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    if template:
+        special = [(word, ids[word]) for word in ("[CLS]", "[SEP]")]
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=special
+        )
+    return tokenizer
+
+
+def write_bundle(
+    folder: Path,
+    model: tuple[bytes, Graph],
+    tasks: Sequence[str],
+    *,
+    text: Mapping[str, object] | None = None,
+    batch_invariant: bool = True,
+    precisions: Sequence[str] = ("fp32",),
+    embedding: Embedding | None = None,
+    classification: Classification | None = None,
+    tokenizer: tokenizers.Tokenizer | None = None,
+) -> Path:
+    """A complete bundle in `folder`; `text` holds fields of the manifest's Text."""
+    content, graph = model
+    (folder / "onnx").mkdir()
+    (tokenizer or word_tokenizer()).save(str(folder / "tokenizer.json"))
+    files = {precision: f"onnx/model{SUFFIXES[precision]}.onnx" for precision in precisions}
+    for name in files.values():
+        (folder / name).write_bytes(content)
+    manifest = Manifest(
+        format_version=1,
+        id="tiny",
+        task=tasks[0],
+        other_tasks=tuple(tasks[1:]),
+        source=Source(model="tiny"),
+        graphs={"model": graph},
+        variants={
+            precision: Variant(files={"model": name}, batch_invariant=batch_invariant, measured={}, tolerance={})
+            for precision, name in files.items()
+        },
+        text=Text(**{"tokenizer": "tokenizer.json", **(text or {})}),
+        embedding=embedding,
+        classification=classification,
+        tools={},
+        files={
+            name: FileEntry(size_bytes=(folder / name).stat().st_size, sha256=sha256(folder / name))
+            for name in ("tokenizer.json", *files.values())
+        },
+    )
+    write_manifest(folder, manifest)
+    return folder
+
+
+@pytest.fixture
+def port() -> type[Port]:
+    return Port
+
+
+@pytest.fixture
+def node() -> type[Node]:
+    return Node
+
+
+@pytest.fixture
+def write_model(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a graph of any nodes and ports into tmp_path."""
+
+    def write(nodes: Sequence[Node], inputs: Sequence[Port], outputs: Sequence[Port], **constants: np.ndarray) -> Path:
+        file = tmp_path / "model.onnx"
+        file.write_bytes(encode_model(nodes, inputs, outputs, constants))
+        return file
+
+    return write
+
+
+@pytest.fixture
+def make_tokenizer() -> Callable[..., tokenizers.Tokenizer]:
+    return word_tokenizer
+
+
+@pytest.fixture
+def embedding_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Writes a bundle for feature-extraction and sentence-similarity; keywords are those of Embedding and Text."""
+
+    def write(
+        *,
+        pooling: Sequence[str] = ("mean",),
+        neighbours: bool = False,
+        batch_invariant: bool = True,
+        precisions: Sequence[str] = ("fp32",),
+        tokenizer: tokenizers.Tokenizer | None = None,
+        text: Mapping[str, object] | None = None,
+        **embedding: bool,
+    ) -> Path:
+        return write_bundle(
+            tmp_path_factory.mktemp("embedding"),
+            encoder(neighbours=neighbours),
+            ("sentence-similarity", "feature-extraction"),
+            text=text,
+            batch_invariant=batch_invariant,
+            precisions=precisions,
+            embedding=Embedding(pooling=tuple(pooling), **embedding),
+            tokenizer=tokenizer,
+        )
+
+    return write
+
+
+@pytest.fixture
+def classification_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Writes a bundle for text-classification."""
+
+    def write(
+        *,
+        labels: Sequence[str] = ("ONE", "TWO", "THREE"),
+        activation: Activation = "softmax",
+        dtype: str = "float32",
+        text: Mapping[str, object] | None = None,
+    ) -> Path:
+        return write_bundle(
+            tmp_path_factory.mktemp("classification"),
+            classifier(len(labels), dtype),
+            ("text-classification",),
+            text=text,
+            classification=Classification(labels=tuple(labels), activation=activation),
+        )
+
+    return write
+
+
+@pytest.fixture
+def test_data() -> Path:
+    """The folder of shared test data; skips the test where there is none."""
+    default = Path(__file__).parents[3] / "shared/data"
+    folder = Path(os.environ.get("ONNXPIPE_TEST_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"no test data at {folder}; set ONNXPIPE_TEST_DATA")
+    return folder

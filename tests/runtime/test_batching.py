@@ -1,0 +1,127 @@
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onnxpipe.batching import plan_batches, run_batch, run_rows, stack
+from onnxpipe.bundle import Graph, Tensor
+from onnxpipe.session import Session
+
+
+def tensor(*shape, name="x", pad=0):
+    return Tensor(name=name, dtype="int64", shape=shape, pad=pad)
+
+
+def test_neighbours_in_length_share_a_batch():
+    # 2, 3, 4 make 3 x 4 = 12 padded elements; 9 does not fit beside them
+    assert plan_batches([9, 2, 4, 3], 12) == [[1, 3, 2], [0]]
+
+
+def test_rows_of_one_length_keep_their_order():
+    assert plan_batches([5, 5, 5], 100) == [[0, 1, 2]]
+
+
+def test_a_row_over_the_limit_runs_alone():
+    assert plan_batches([50, 60], 12) == [[0], [1]]
+
+
+def test_nothing_gives_no_batches():
+    assert plan_batches([], 12) == []
+
+
+def test_a_limit_of_zero_puts_every_row_in_a_batch_of_its_own():
+    assert plan_batches([1, 1, 2], 0) == [[0], [1], [2]]
+
+
+@given(st.lists(st.integers(1, 600), max_size=50), st.integers(0, 2000))
+def test_batches_hold_every_row_once_within_the_limit_and_sorted(lengths, max_elements):
+    batches = plan_batches(lengths, max_elements)
+    order = [index for batch in batches for index in batch]
+    assert sorted(order) == list(range(len(lengths)))
+    assert [lengths[index] for index in order] == sorted(lengths)
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= max_elements
+
+
+@given(st.lists(st.integers(1, 600), min_size=1, max_size=50), st.integers(0, 2000))
+def test_no_batch_could_have_taken_the_next_row(lengths, max_elements):
+    batches = plan_batches(lengths, max_elements)
+    for batch, following in itertools.pairwise(batches):
+        assert (len(batch) + 1) * lengths[following[0]] > max_elements
+
+
+def test_stack_of_equal_shapes_is_a_plain_stack():
+    batch = stack([np.array([1, 2]), np.array([3, 4])], tensor("batch", "sequence"))
+    assert batch.tolist() == [[1, 2], [3, 4]]
+
+
+def test_stack_pads_at_the_end_with_the_tensors_own_value():
+    batch = stack([np.array([1]), np.array([2, 3, 4]), np.array([], np.int64)], tensor("batch", "sequence", pad=7))
+    assert batch.tolist() == [[1, 7, 7], [2, 3, 4], [7, 7, 7]]
+    assert batch.dtype == np.int64
+
+
+def test_stack_pads_every_axis():
+    batch = stack([np.ones((1, 2)), np.ones((2, 1))], tensor("batch", "height", "width"))
+    assert batch.tolist() == [[[1, 1], [0, 0]], [[1, 0], [1, 0]]]
+
+
+def test_stack_pads_scalars_to_nothing():
+    assert stack([np.float32(1), np.float32(2)], tensor("batch")).tolist() == [1, 2]
+
+
+@given(st.lists(st.lists(st.integers(-9, 9), max_size=6), min_size=1, max_size=6))
+def test_stack_cut_back_is_what_went_in(rows):
+    batch = stack([np.array(row, np.int64) for row in rows], tensor("batch", "sequence", pad=99))
+    assert [padded[: len(row)].tolist() for padded, row in zip(batch, rows, strict=True)] == rows
+    assert all((padded[len(row) :] == 99).all() for padded, row in zip(batch, rows, strict=True))
+
+
+@pytest.fixture
+def doubling(write_model, node, port):
+    """x (B, T) and y (B, 2) int64 -> doubled (B, T), y itself, and the batch's largest x or the row's y[0] (B,)."""
+    nodes = [
+        node("Add", ("x", "x"), "doubled"),
+        node("Identity", ("y",), "copy"),
+        node("ReduceMax", ("x",), "largest", {"keepdims": 0}),
+        node("Gather", ("y", "zero"), "column", {"axis": 1}),
+        node("Max", ("column", "largest"), "tops"),
+    ]
+    inputs = [port("x", "int64", ("batch", "sequence")), port("y", "int64", ("batch", 2))]
+    outputs = [
+        port("doubled", "int64", ("batch", "sequence")),
+        port("copy", "int64", ("batch", 2)),
+        port("tops", "int64", ("batch",)),
+    ]
+    graph = Graph(
+        inputs=tuple(Tensor(name=item.name, dtype=item.dtype, shape=item.shape) for item in inputs),
+        outputs=tuple(Tensor(name=item.name, dtype=item.dtype, shape=item.shape) for item in outputs),
+    )
+    return Session(write_model(nodes, inputs, outputs, zero=np.array(0)), threads=1), graph
+
+
+ROWS = [{"x": np.arange(length), "y": np.array([0, length])} for length in (3, 1, 2)]
+
+
+def test_rows_come_back_in_their_order_without_padding(doubling):
+    results = run_rows(*doubling, ROWS, together=True)
+    assert [result["doubled"].tolist() for result in results] == [[0, 2, 4], [0], [0, 2]]
+    assert [result["copy"].tolist() for result in results] == [[0, 3], [0, 1], [0, 2]]
+
+
+def test_rows_that_must_not_meet_run_alone(doubling):
+    # the largest x of a run: 2 for all three together, each row's own when alone
+    assert [int(result["tops"]) for result in run_rows(*doubling, ROWS, together=True)] == [2, 2, 2]
+    assert [int(result["tops"]) for result in run_rows(*doubling, ROWS, together=False)] == [2, 0, 1]
+
+
+def test_no_rows_give_no_results(doubling):
+    assert run_rows(*doubling, [], together=True) == []
+
+
+def test_one_batch_keeps_the_order_of_its_rows(doubling):
+    results = run_batch(*doubling, ROWS)
+    assert [result["doubled"].tolist() for result in results] == [[0, 2, 4], [0], [0, 2]]
+    assert [int(result["tops"]) for result in results] == [2, 2, 2]

@@ -1,0 +1,65 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import onnxpipe
+from onnxpipe.load import task_names
+
+HEAVY = {
+    "torch",
+    "transformers",
+    "optimum",
+    "onnx",
+    "fastapi",
+    "starlette",
+    "pydantic",
+    "uvicorn",
+    "pandas",
+    "librosa",
+    "scipy",
+    "huggingface_hub",
+}
+INPUTS = {
+    "feature-extraction": "one two",
+    "sentence-similarity": {"source_sentence": "one", "sentences": ["two"]},
+    "text-classification": {"text": "one", "text_pair": "two"},
+}
+SCRIPT = """
+import sys
+import onnxpipe
+if len(sys.argv) > 1:
+    folder, task, inputs = sys.argv[1:]
+    onnxpipe.load(folder, task=task, threads=1)(eval(inputs))
+print(*sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+
+
+def modules_after(*arguments):
+    """Top-level modules that a fresh process has loaded after importing onnxpipe and calling a task."""
+    environment = os.environ | {"PYTHONPATH": str(Path(onnxpipe.__file__).parents[1])}
+    command = [sys.executable, "-c", SCRIPT, *arguments]
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    return set(process.stdout.split())
+
+
+def test_importing_onnxpipe_loads_nothing_heavy():
+    loaded = modules_after()
+    assert loaded & HEAVY == set()
+    assert {"numpy", "onnxruntime"} <= loaded
+    assert not loaded & {"tokenizers", "PIL"}
+
+
+@pytest.mark.parametrize("task", sorted(INPUTS))
+def test_calling_a_task_loads_nothing_heavy(task, embedding_bundle, classification_bundle):
+    folder = classification_bundle() if task == "text-classification" else embedding_bundle()
+    loaded = modules_after(str(folder), task, repr(INPUTS[task]))
+    assert loaded & HEAVY == set()
+    assert "tokenizers" in loaded
+
+
+def test_no_task_is_forgotten_here():
+    assert sorted(INPUTS) == task_names()

@@ -1,0 +1,245 @@
+"""A server over fake models: real types, contract and routes, but no graphs."""
+
+import asyncio
+import dataclasses
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import httpx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from starlette.types import ASGIApp
+
+from onnxpipe.batching import Row
+from onnxpipe.bundle import Bundle, FileEntry, Golden, Manifest, Source, Variant
+from onnxpipe.errors import BundleError, Cancelled, DeadlineExceeded, InvalidInput, Overloaded, UnprocessableInput
+from onnxpipe.pipeline import Model, Pipeline, Work
+from onnxpipe.records import FieldError, Record, parameter
+from onnxpipe.session import Arrays
+from onnxpipe_server.app import create_app
+from onnxpipe_server.models import Models, Served
+from onnxpipe_server.settings import Settings
+
+ERRORS = {
+    "invalid": InvalidInput("bad text"),
+    "unprocessable": UnprocessableInput("no such prompt"),
+    "overloaded": Overloaded("too much"),
+    "cancelled": Cancelled("gone"),
+    "bundle": BundleError("damaged"),
+    "late": DeadlineExceeded("too slow"),
+    "crash": KeyError("the secret of line 7"),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LabelParameters(Record):
+    """How many labels."""
+
+    top_k: int | None = parameter(None, ge=1, description="How many labels come back.")
+    mode: Literal["plain", "loud"] = parameter("plain", description="How they are written.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Label:
+    label: str
+    score: float
+    note: str | None = None
+
+
+class Labels(Pipeline[str, LabelParameters, list[Label]]):
+    """The text's words as labels. Some words make it fail, and `gate` holds it back."""
+
+    nested = True
+    gate: threading.Event | None = None
+    started = threading.Semaphore(0)
+
+    def preprocess(self, inputs: str, parameters: LabelParameters) -> Work[list[Label]]:
+        if inputs in ERRORS:
+            raise ERRORS[inputs]
+        if inputs == "wait" and self.gate:
+            self.started.release()
+            self.gate.wait(10)
+        words = (inputs.upper() if parameters.mode == "loud" else inputs).split()[: parameters.top_k]
+        score = float("nan") if inputs == "nan" else 0.5
+        cut, warnings = (3, ("größer\nthan expected",)) if inputs == "long" else (0, ())
+        return Work([_row(inputs)], lambda _: [Label(word, score) for word in words], cut, warnings)
+
+    def infer(self, rows: Sequence[Row]) -> list[Arrays]:
+        return [{} for _ in rows]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VectorParameters(Record):
+    normalize: bool | None = parameter(None, description="To length 1.")
+    dimensions: int | None = parameter(None, ge=1, le=8, description="Keep only the first.")
+    temperature: float | None = parameter(None, gt=0, description="Not used.")
+
+
+class Vectors(Pipeline[str, VectorParameters, NDArray[np.float32]]):
+    """As many numbers as the text has characters."""
+
+    def preprocess(self, inputs: str, parameters: VectorParameters) -> Work[NDArray[np.float32]]:
+        vector = np.linspace(0, 1, len(inputs), dtype=np.float32)[: parameters.dimensions]
+        if inputs == "nan":
+            vector = np.array([np.nan], dtype=np.float32)
+        return Work([_row(inputs)], lambda _: vector)
+
+    def infer(self, rows: Sequence[Row]) -> list[Arrays]:
+        return [{} for _ in rows]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PairInputs(Record):
+    """A text and others."""
+
+    source_sentence: str = parameter(description="The text.")
+    sentences: tuple[str, ...] = parameter(description="The others.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.sentences:
+            raise FieldError("sentences", "expected at least one sentence, given an empty list")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PairParameters(Record):
+    truncate: bool | None = parameter(None, description="Cut.")
+
+
+class Pairs(Pipeline[PairInputs, PairParameters, list[float]]):
+    """Equal or not."""
+
+    def preprocess(self, inputs: PairInputs, parameters: PairParameters) -> Work[list[float]]:
+        if parameters.truncate is False:
+            raise InvalidInput("too long")
+        scores = [float(inputs.source_sentence == sentence) for sentence in inputs.sentences]
+        return Work([_row(text) for text in (inputs.source_sentence, *inputs.sentences)], lambda _: scores)
+
+    def infer(self, rows: Sequence[Row]) -> list[Arrays]:
+        return [{} for _ in rows]
+
+
+@dataclasses.dataclass(frozen=True)
+class FakeEngine:
+    device: str = "cpu"
+    threads: int = 2
+
+    def run(self, feeds: Mapping[str, NDArray[np.float32]]) -> Arrays:
+        raise NotImplementedError
+
+
+def _row(text: str) -> Row:
+    return {"input_ids": np.zeros(len(text), dtype=np.int64)}
+
+
+def make_served(
+    model_id: str,
+    pipelines: Mapping[str, type[Pipeline]],
+    *,
+    revision: str | None = None,
+    device: str = "cpu",
+    golden: Sequence[Golden] = (),
+) -> Served:
+    task, *others = pipelines
+    variant = Variant(files={"model": "onnx/model.onnx"}, batch_invariant=True, measured={}, tolerance={})
+    manifest = Manifest(
+        format_version=1,
+        id=model_id,
+        task=task,
+        other_tasks=tuple(others),
+        source=Source(model=model_id, revision=revision),
+        graphs={},
+        variants={"fp32": variant},
+        golden=tuple(golden),
+        tools={},
+        files={"onnx/model.onnx": FileEntry(size_bytes=1_500_000, sha256="0" * 64)},
+    )
+    model = Model(Bundle(Path("bundle"), manifest, "d" * 64), "fp32", variant, {"model": FakeEngine(device)})
+    return Served(model, {name: cls(model) for name, cls in pipelines.items()})
+
+
+LABELS = {"text-classification": Labels}
+EMBEDDER = {"sentence-similarity": Pairs, "feature-extraction": Vectors}
+
+
+@pytest.fixture(scope="session")
+def served() -> Callable[..., Served]:
+    """Builds a model of a fake kind: "labels" or "embedder"."""
+    kinds = {"labels": LABELS, "embedder": EMBEDDER}
+    return lambda model_id, kind, **options: make_served(model_id, kinds[kind], **options)
+
+
+class Client:
+    """A client of an application in this process; not starlette's, which wants a library of its own."""
+
+    def __init__(self, app: ASGIApp, runner: asyncio.Runner) -> None:
+        self.app = app
+        self._runner = runner
+
+    def request(self, method: str, path: str, **options) -> httpx.Response:
+        return self.together((method, path, options))[0]
+
+    def together(self, *requests: tuple[str, str, dict]) -> list[httpx.Response]:
+        """The responses to requests that are sent at once."""
+
+        async def send() -> list[httpx.Response]:
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://server") as client:
+                return await asyncio.gather(*(client.request(m, path, **options) for m, path, options in requests))
+
+        return self._runner.run(send())
+
+    def get(self, path: str, **options) -> httpx.Response:
+        return self.request("GET", path, **options)
+
+    def post(self, path: str, **options) -> httpx.Response:
+        return self.request("POST", path, **options)
+
+
+@pytest.fixture(scope="session")
+def runner():
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@pytest.fixture(scope="session")
+def make_client(runner) -> Callable[..., Client]:
+    """A client of a server with these models; keywords are its settings."""
+    return lambda *served, **settings: Client(create_app(Models(served), Settings(**settings)), runner)
+
+
+@pytest.fixture(scope="session")
+def client(served, make_client) -> Client:
+    """Two models; the first knows its hub commit and has a golden request, the second runs on a GPU."""
+    golden = Golden(
+        task="text-classification",
+        inputs="so it is",
+        parameters={"top_k": 1},
+        expected=[{"label": "so", "score": 0.5}],
+        tolerance={},
+    )
+    labels = served("acme/labels", "labels", revision="abc123", golden=[golden])
+    return make_client(labels, served("acme/embedder", "embedder", device="gpu"))
+
+
+@pytest.fixture(scope="session")
+def labels(served, make_client) -> Client:
+    """A server of one model, which classifies."""
+    return make_client(served("acme/labels", "labels"), max_body_bytes=1000)
+
+
+@pytest.fixture(scope="session")
+def embedder(served, make_client) -> Client:
+    """A server of one model, which embeds."""
+    return make_client(served("acme/embedder", "embedder"))
+
+
+@pytest.fixture
+def gate():
+    """Holds the text "wait" back until it is set; `started` counts those that wait."""
+    Labels.gate, Labels.started = threading.Event(), threading.Semaphore(0)
+    yield Labels
+    Labels.gate.set()
+    Labels.gate = None

@@ -1,0 +1,205 @@
+import json
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+LABELS = [[{"label": "so", "score": 0.5}, {"label": "it", "score": 0.5}, {"label": "is", "score": 0.5}]]
+SIMILARITY = {"source_sentence": "a", "sentences": ["a", "b"]}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/models/acme/labels",
+        "/models/acme%2Flabels",
+        "/models/acme%2flabels/",
+        "/models/labels",
+        "/models/acme/labels/",
+        "/models/acme/labels?unknown=1&x",
+        "/models/acme/labels/pipeline/text-classification",
+        "/models/acme%2Flabels/pipeline/text-classification/",
+        "/pipeline/text-classification/acme/labels",
+        "/pipeline/text-classification/acme%2Flabels",
+        "/pipeline/text-classification/labels/",
+    ],
+)
+def test_a_model_answers_under_each_of_its_routes(client, path):
+    response = client.post(path, json={"inputs": "so it is"})
+
+    assert response.status_code == 200
+    assert response.json() == LABELS
+
+
+@pytest.mark.parametrize("path", ["/", "/predict", "/invocations", "/predict/"])
+def test_the_only_model_needs_no_id(labels, path):
+    assert labels.post(path, json={"inputs": "so it is"}).json() == LABELS
+
+
+@pytest.mark.parametrize("path", ["/", "/predict", "/invocations"])
+def test_with_several_models_one_must_be_chosen(client, path):
+    response = client.post(path, json={"inputs": "so it is"})
+
+    assert response.status_code == 400
+    assert "acme/labels, acme/embedder" in response.json()["error"]
+
+
+def test_an_unknown_model_is_a_404(client):
+    response = client.post("/models/acme/unknown", json={"inputs": "a"})
+
+    assert response.status_code == 404
+    assert response.json() == {"error": "Model acme/unknown does not exist", "error_type": "not_found"}
+
+
+@pytest.mark.parametrize("path", ["/models/embedder/pipeline/fill-mask", "/pipeline/fill-mask/acme/embedder"])
+def test_a_task_that_is_not_served_is_a_400_with_the_choices(client, path):
+    response = client.post(path, json={"inputs": "a"})
+
+    assert response.status_code == 400
+    assert "sentence-similarity, feature-extraction" in response.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"inputs": "abc"}, [0.0, 0.5, 1.0]),
+        ({"inputs": ["abc"]}, [[0.0, 0.5, 1.0]]),
+        ({"inputs": SIMILARITY}, [1.0, 0.0]),
+        (SIMILARITY, [1.0, 0.0]),
+    ],
+)
+def test_the_inputs_choose_among_the_tasks_of_a_model(embedder, body, expected):
+    assert embedder.post("/", json=body).json() == expected
+
+
+def test_a_named_task_takes_its_own_inputs_only(embedder):
+    response = embedder.post("/models/embedder/pipeline/sentence-similarity", json={"inputs": "abc"})
+
+    assert response.status_code == 400
+    assert "`source_sentence`, `sentences`" in response.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "body", [{"inputs": "abc", "parameters": {"dimensions": 2}}, {"inputs": "abc", "dimensions": 2}]
+)
+def test_parameters_are_taken_from_either_place(embedder, body):
+    assert embedder.post("/", json=body).json() == [0.0, 0.5]
+
+
+def test_a_parameter_beside_the_inputs_is_taken_too(embedder):
+    assert embedder.post("/", json={**SIMILARITY, "truncate": False}).json()["error"] == "too long"
+
+
+def test_unknown_fields_and_parameters_are_ignored(labels):
+    body = {
+        "inputs": "so it is",
+        "parameters": {"top_p": 1, "multi_label": False},
+        "options": {"use_cache": "perhaps", "wait_for_model": True},
+        "model": "acme/labels",
+    }
+
+    assert labels.post("/", json=body, headers={"x-use-cache": "0", "x-wait-for-model": "1"}).json() == LABELS
+
+
+def test_a_body_without_content_type_is_read(labels):
+    response = labels.post("/", content=json.dumps({"inputs": "so it is"}))
+
+    assert "content-type" not in response.request.headers
+    assert response.json() == LABELS
+
+
+def test_a_body_of_another_charset_is_a_400_that_names_utf_8(labels):
+    response = labels.post("/", content="año".encode("latin-1"))
+
+    assert response.status_code == 400
+    assert "utf-8" in response.json()["error"]
+
+
+def test_the_answer_says_how_it_was_made(client):
+    response = client.post("/models/labels", json={"inputs": ["so it is", "añ"]})
+
+    headers = response.headers
+    assert headers["content-type"] == "application/json"
+    assert headers["x-compute-type"] == "cpu"
+    assert headers["x-compute-characters"] == "10"
+    assert headers["x-compute-tokens"] == "10"
+    assert headers["x-sha"] == "abc123"
+    assert len(headers["x-compute-time"].partition(".")[2]) == 3
+    for name in ("x-total-time", "x-tokenization-time", "x-queue-time", "x-inference-time"):
+        assert headers[name].isdecimal(), name
+    assert "x-truncated" not in headers
+    assert "x-warnings" not in headers
+
+
+def test_a_model_on_a_gpu_says_so(client):
+    assert client.post("/models/embedder", json={"inputs": "abc"}).headers["x-compute-type"] == "gpu"
+
+
+def test_what_was_cut_or_noticed_is_said_in_ascii_headers(labels):
+    headers = labels.post("/", json={"inputs": "long"}).headers
+
+    assert headers["x-truncated"] == "3"
+    assert headers["x-warnings"].isascii()
+    assert json.loads(headers["x-warnings"]) == ["größer\nthan expected"]
+
+
+def test_a_long_answer_is_compressed_for_those_who_read_that(labels):
+    words = " ".join(["word"] * 60)
+    packed = labels.post("/", json={"inputs": words}, headers={"accept-encoding": "gzip, deflate"})
+    plain = labels.post("/", json={"inputs": words}, headers={"accept-encoding": "identity"})
+
+    assert packed.headers["content-encoding"] == "gzip"
+    assert int(packed.headers["content-length"]) < len(plain.content)
+    assert "content-encoding" not in plain.headers
+    assert "accept-encoding" in packed.headers["vary"].lower()
+    assert "accept-encoding" in plain.headers["vary"].lower()
+    assert packed.json() == plain.json()
+
+
+def test_a_short_answer_is_not_compressed(labels):
+    response = labels.post("/", json={"inputs": "word"}, headers={"accept-encoding": "gzip"})
+
+    assert "content-encoding" not in response.headers
+
+
+SENSIBLE = {200, 400, 404, 413, 422}
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.sampled_from(["inputs", "parameters"]), inner),
+    max_leaves=10,
+)
+PATHS = st.sampled_from(
+    ["/models/labels", "/models/embedder", "/models/nobody", "/pipeline/feature-extraction/embedder"]
+)
+TYPES = st.sampled_from(
+    ["", "application/json", "application/x-www-form-urlencoded", "text/plain", "application/octet-stream"]
+)
+
+
+@given(path=PATHS, content_type=TYPES, body=st.binary())
+@settings(deadline=None, max_examples=200)
+def test_any_bytes_get_a_sensible_answer(client, path, content_type, body):
+    response = client.post(path, content=body, headers={"content-type": content_type})
+
+    assert response.status_code in SENSIBLE
+    assert isinstance(response.json(), dict | list)
+
+
+@given(path=PATHS, content_type=TYPES, body=JSON, inputs=JSON, parameters=JSON)
+@settings(deadline=None, max_examples=200)
+def test_any_json_gets_a_sensible_answer(client, path, content_type, body, inputs, parameters):
+    for content in (body, {"inputs": inputs, "parameters": parameters}):
+        response = client.post(path, content=json.dumps(content), headers={"content-type": content_type})
+
+        assert response.status_code in SENSIBLE
+        assert isinstance(response.json(), dict | list)
+
+
+@given(path=st.text(max_size=20).filter(lambda path: not path.startswith("//")))
+@settings(deadline=None, max_examples=200)
+def test_any_path_gets_a_sensible_answer(client, path):
+    response = client.post(f"/models/{quote(path)}", json={"inputs": "a"})
+
+    assert response.status_code in {404, 405}
+    assert isinstance(response.json(), dict)
