@@ -43,7 +43,17 @@ def texts(test_data: Path) -> list[str]:
     for file in sorted((test_data / "text/udhr").glob("*.txt")):
         lines = [line for line in file.read_text(encoding="utf-8").splitlines() if len(line) > 40]
         udhr.append(lines[len(lines) // 2])
-    return [*naughty, *udhr, "", " ", "\N{ZERO WIDTH JOINER}", "👩‍👩‍👧‍👦 👍🏽", "مرحبا بالعالم", "a" * 5000, "long text " * 2000]
+    return [
+        *naughty,
+        *udhr,
+        "",
+        " ",
+        "\N{ZERO WIDTH JOINER}",
+        "👩‍👩‍👧‍👦 👍🏽",
+        "مرحبا بالعالم",
+        "a" * 5000,
+        "long text " * 2000,
+    ]
 
 
 @pytest.fixture(scope="session")

@@ -70,7 +70,10 @@ def _wordpiece(corpus: Iterable[str]) -> Tokenizer:
     tokenizer.decoder = decoders.WordPiece()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     trainer = trainers.WordPieceTrainer(
-        vocab_size=1500, special_tokens=special, initial_alphabet=list(string.printable), show_progress=False
+        vocab_size=1500,
+        special_tokens=special,
+        initial_alphabet=list(string.digits + string.ascii_lowercase + string.punctuation),
+        show_progress=False,
     )
     tokenizer.train_from_iterator(corpus, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -105,7 +108,13 @@ def _distilbert(vocab_size: int) -> dict[str, object]:
 
 def _roberta(vocab_size: int) -> dict[str, object]:
     special = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
-    return {"vocab_size": vocab_size, "max_position_embeddings": MAX_TOKENS + 2, "type_vocab_size": 1, **special, **_SIZES}
+    return {
+        "vocab_size": vocab_size,
+        "max_position_embeddings": MAX_TOKENS + 2,
+        "type_vocab_size": 1,
+        **special,
+        **_SIZES,
+    }
 
 
 _CONFIGS = {"bert": _bert, "distilbert": _distilbert, "roberta": _roberta}

@@ -58,7 +58,9 @@ def main() -> int:
         for client, answer in answers.items():
             worst = max(abs(given - told) for given, told in zip(answer, _DOCUMENTED, strict=True))
             failed |= worst > _ALLOWED[precision] or _order(answer) != _order(_DOCUMENTED)
-            lines.append((f"{precision}, {client}", *(f"{value:.7f}" for value in answer), f"off by {worst:.2g} at most"))
+            lines.append(
+                (f"{precision}, {client}", *(f"{value:.7f}" for value in answer), f"off by {worst:.2g} at most")
+            )
         print(latency)
 
     _title("Answers beside the documented ones")

@@ -1,6 +1,6 @@
 """What a pipeline call costs over the bare work: tokenise + `session.run` with nothing around them, at batch 1.
 
-    python -m onnxpipe_bench.overhead BUNDLE [--repeats 300]
+python -m onnxpipe_bench.overhead BUNDLE [--repeats 300]
 """
 
 import argparse
@@ -36,16 +36,17 @@ def main() -> None:
             times = interleave({"bare": lambda: bare(text), "call": lambda: pipeline(text)}, repeats=args.repeats)  # noqa: B023
             # the median of differences of neighbours in time: steadier than the difference of medians
             overhead = statistics.median(call - base for call, base in zip(times["call"], times["bare"], strict=True))
-            row = {
-                "precision": precision,
-                "tokens": tokens,
-                "bare_ms": percentiles(times["bare"]),
-                "call_ms": percentiles(times["call"]),
-                "overhead_ms": round(overhead, 3),
-            }
-            rows.append(row)
-            p50s = f"{row['bare_ms']['p50']:>9.3f} {row['call_ms']['p50']:>9.3f}"
-            print(f"{precision:<10} {tokens:>6} {p50s} {overhead:>9.3f}")
+            bare_ms, call_ms = percentiles(times["bare"]), percentiles(times["call"])
+            rows.append(
+                {
+                    "precision": precision,
+                    "tokens": tokens,
+                    "bare_ms": bare_ms,
+                    "call_ms": call_ms,
+                    "overhead_ms": round(overhead, 3),
+                }
+            )
+            print(f"{precision:<10} {tokens:>6} {bare_ms['p50']:>9.3f} {call_ms['p50']:>9.3f} {overhead:>9.3f}")
     print(f"-> {write_result('overhead', {'model': model.bundle.manifest.id, 'repeats': args.repeats, 'rows': rows})}")
 
 

@@ -35,7 +35,9 @@ def main() -> None:
     for precision in load_model(args.bundle).bundle.manifest.variants:
         model = load_model(args.bundle, precision=precision)
         vectors = np.stack(make_pipeline(model, "feature-extraction")(texts)).astype(np.float64)
-        cosines = (vectors * reference).sum(axis=1) / np.linalg.norm(vectors, axis=1) / np.linalg.norm(reference, axis=1)
+        cosines = (
+            (vectors * reference).sum(axis=1) / np.linalg.norm(vectors, axis=1) / np.linalg.norm(reference, axis=1)
+        )
         rows.append(
             {
                 "engine": f"onnxpipe {precision}",

@@ -76,7 +76,7 @@ def text_section(source: SourceModel, model: Any, tokenizer: Any) -> Text:  # a 
         tokenizer="tokenizer.json",
         max_tokens=min(limits, default=None),
         truncation_side=tokenizer.truncation_side,
-        prompts={name: text for name, text in (prompts.get("prompts") or {}).items() if text},
+        prompts=prompts.get("prompts") or {},
         default_prompt=prompts.get("default_prompt_name"),
     )
 

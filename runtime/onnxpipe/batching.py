@@ -24,7 +24,7 @@ def run_rows(engine: Engine, graph: Graph, rows: Sequence[Row], *, together: boo
     `together` false runs every row alone, for graphs whose answer to a row depends on its neighbours.
     """
     results: list[Arrays] = [{} for _ in rows]
-    for members in plan_batches([_length(row, graph) for row in rows], MAX_BATCH_ELEMENTS if together else 0):
+    for members in _groups(rows, graph, together=together):
         outputs = run_batch(engine, graph, [rows[index] for index in members])
         for index, output in zip(members, outputs, strict=True):
             results[index] = output
@@ -60,8 +60,10 @@ def stack(arrays: Sequence[Array], tensor: Tensor) -> Array:
     return batch
 
 
-def _length(row: Row, graph: Graph) -> int:
-    return int(row[graph.inputs[0].name].size)
+def _groups(rows: Sequence[Row], graph: Graph, *, together: bool) -> list[list[int]]:
+    if not together:
+        return [[index] for index in range(len(rows))]
+    return plan_batches([int(row[graph.inputs[0].name].size) for row in rows], MAX_BATCH_ELEMENTS)
 
 
 def _unpad(outputs: Arrays, position: int, row: Row, graph: Graph) -> Arrays:

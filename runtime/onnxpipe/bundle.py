@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from onnxpipe.errors import BundleError, InvalidInput
-from onnxpipe.records import Record, plain, read
+from onnxpipe.records import FieldError, Record, parameter, plain, read
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -54,6 +54,10 @@ class Graph(Record):
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _need(self, "inputs", "outputs")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Variant(Record):
@@ -77,10 +81,15 @@ class Text(Record):
     """How text becomes `input_ids`: the tokenizer, its limits, and the prompts that may go before a text."""
 
     tokenizer: str
-    max_tokens: int | None = None
+    max_tokens: int | None = parameter(None, ge=1, description="Tokens of one input, special ones included.")
     truncation_side: Literal["left", "right"] = "right"
     prompts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     default_prompt: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.default_prompt is not None and self.default_prompt not in self.prompts:
+            raise FieldError("default_prompt", f"expected one of the prompts, given {self.default_prompt!r}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,6 +105,10 @@ class Embedding(Record):
     normalize: bool = False
     keep_tokens: bool = False
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _need(self, "pooling")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Classification(Record):
@@ -103,6 +116,10 @@ class Classification(Record):
 
     labels: tuple[str, ...]
     activation: Activation
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _need(self, "labels")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -144,6 +161,10 @@ class Manifest(Record):
     golden: tuple[Golden, ...] = ()
     tools: Mapping[str, str]
     files: Mapping[str, FileEntry]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _need(self, "graphs")
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -212,7 +233,7 @@ def parse_manifest(content: bytes, where: str) -> Manifest:
     """The manifest in `content`. Raises BundleError, starting with `where`, saying what is wrong."""
     try:
         data = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{where}: not JSON ({error})") from None
     version = data.get("format_version") if isinstance(data, dict) else None
     if version != FORMAT_VERSION:
@@ -232,6 +253,12 @@ def parse_manifest(content: bytes, where: str) -> Manifest:
         if missing := manifest.graphs.keys() - variant.files.keys():
             raise BundleError(f"{where}: `variants.{precision}` has no file for graph {missing.pop()!r}")
     return manifest
+
+
+def _need(record: Record, *names: str) -> None:
+    for name in names:
+        if not getattr(record, name):
+            raise FieldError(name, "expected at least one, given none")
 
 
 def check_relative(name: str, where: str) -> None:

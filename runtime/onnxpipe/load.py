@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from onnxpipe import tasks
-from onnxpipe.bundle import open_bundle
-from onnxpipe.errors import InvalidInput, UnsupportedModel
+from onnxpipe.bundle import Bundle, open_bundle
+from onnxpipe.errors import BundleError, InvalidInput, UnsupportedModel
 from onnxpipe.pipeline import Model, Pipeline
 from onnxpipe.session import Session
 
@@ -49,7 +49,24 @@ def load_model(
     text = bundle.manifest.text
     bundle.verify([*variant.files.values(), *variant.external_data, *([text.tokenizer] if text else [])])
     sessions = {name: Session(bundle.file(file), providers, threads) for name, file in variant.files.items()}
+    for name, session in sessions.items():
+        _check_ports(bundle, name, session)
     return Model(bundle, chosen, variant, sessions)
+
+
+def _check_ports(bundle: Bundle, name: str, session: Session) -> None:
+    """Raise BundleError unless a graph file takes and gives what the manifest says."""
+    graph = bundle.manifest.graphs.get(name)
+    if graph is None:
+        raise BundleError(f"{bundle.path}: the manifest has a file for graph {name!r}, but does not describe it")
+    for kind, tensors, ports in (("input", graph.inputs, session.inputs), ("output", graph.outputs, session.outputs)):
+        described, found = {tensor.name for tensor in tensors}, {port.name for port in ports}
+        # outputs may be left out: nobody has to read all of them
+        if not described <= found or (kind == "input" and described != found):
+            raise BundleError(
+                f"{bundle.path}: graph {name!r} has the {kind}s {', '.join(sorted(found))}, but the manifest says "
+                f"{', '.join(sorted(described))}"
+            )
 
 
 def make_pipeline(model: Model, task: str | None = None) -> AnyPipeline:

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import math
 import operator
+import reprlib
 import types
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -118,8 +119,7 @@ def plain(value: object) -> Any:  # JSON data: a recursive type that mypy cannot
 
 def show(value: object) -> str:
     """`value` in a few characters, for messages; never a whole document."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}... ({type(value).__name__})"
+    return reprlib.repr(value)
 
 
 @functools.cache

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from onnxpipe.errors import BundleError, ProviderUnavailable
@@ -23,7 +22,8 @@ Arrays = dict[str, Array]
 
 _SUFFIX = "ExecutionProvider"
 _CPU = f"CPU{_SUFFIX}"
-_DTYPES = {"float": "float32", "double": "float64"}  # onnxruntime's spelling where it is not numpy's
+# onnxruntime's spelling where it is not numpy's
+_DTYPES = {"float": "float32", "double": "float64", "string": "str"}
 
 
 class Engine(Protocol):
@@ -127,4 +127,4 @@ def _short(name: str) -> str:
 
 def _port(node: Any) -> Port:  # onnxruntime's NodeArg has no types
     dtype = node.type.removeprefix("tensor(").removesuffix(")")
-    return Port(node.name, np.dtype(_DTYPES.get(dtype, dtype)).name, tuple(node.shape))
+    return Port(node.name, _DTYPES.get(dtype, dtype), tuple(node.shape))

@@ -10,9 +10,10 @@ import pytest
 import onnxpipe
 
 pytest.importorskip("optimum", reason="parity needs the export extra")
-from onnxpipe_export.export import export  # noqa: E402
-from transformers import pipeline as reference_pipeline  # noqa: E402
-from zoo import FAMILIES, add_sentence_transformers_files  # noqa: E402
+from transformers import pipeline as reference_pipeline
+
+from onnxpipe_export.export import export
+from zoo import FAMILIES, add_sentence_transformers_files
 
 POOLINGS = {
     "cls": {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False},

@@ -9,7 +9,7 @@ import pytest
 import onnxpipe
 
 pytest.importorskip("optimum", reason="parity needs the export extra")
-from zoo import FAMILIES  # noqa: E402
+from zoo import FAMILIES
 
 
 @pytest.mark.parametrize("family", FAMILIES)

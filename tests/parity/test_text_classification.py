@@ -8,8 +8,9 @@ import pytest
 import onnxpipe
 
 pytest.importorskip("optimum", reason="parity needs the export extra")
-from transformers import pipeline as reference_pipeline  # noqa: E402
-from zoo import FAMILIES  # noqa: E402
+from transformers import pipeline as reference_pipeline
+
+from zoo import FAMILIES
 
 HEAD = "ForSequenceClassification"
 
@@ -65,6 +66,7 @@ def test_pairs_of_texts_equal_the_reference(
 def test_the_default_activation_is_that_of_the_reference(
     config: dict[str, object], tiny_model: Callable[..., Path], tiny_bundle: Callable[..., Path], texts: list[str]
 ) -> None:
-    reference = reference_pipeline("text-classification", str(tiny_model("bert", HEAD, **config)), top_k=None, device="cpu")
+    source = tiny_model("bert", HEAD, **config)
+    reference = reference_pipeline("text-classification", str(source), top_k=None, device="cpu")
     given = onnxpipe.load(tiny_bundle("bert", HEAD, **config))(texts[:40])
     same_labels(given, reference(texts[:40], truncation=True))

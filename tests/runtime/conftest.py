@@ -5,7 +5,6 @@ answer can be worked out by hand. The padding token's vector is huge: padding th
 """
 
 import dataclasses
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -316,13 +315,3 @@ def classification_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[
         )
 
     return write
-
-
-@pytest.fixture
-def test_data() -> Path:
-    """The folder of shared test data; skips the test where there is none."""
-    default = Path(__file__).parents[3] / "shared/data"
-    folder = Path(os.environ.get("ONNXPIPE_TEST_DATA", default))
-    if not folder.is_dir():
-        pytest.skip(f"no test data at {folder}; set ONNXPIPE_TEST_DATA")
-    return folder

@@ -174,3 +174,31 @@ def test_a_graph_onnxruntime_cannot_read_is_refused(edit, folder):
     edit(lambda data: data["files"].update({"onnx/model.onnx": {"size_bytes": 3, "sha256": digest}}))
     with pytest.raises(BundleError, match=r"onnxruntime .* cannot load it"):
         onnxpipe.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: data["graphs"]["model"]["inputs"].pop(), "has the inputs .*, but the manifest says"),
+        (lambda data: data["graphs"]["model"]["outputs"][0].update(name="hidden"), "has the outputs .*says hidden"),
+        (lambda data: data["variants"]["fp32"]["files"].update(other="onnx/model.onnx"), "does not describe it"),
+        (lambda data: data["graphs"]["model"].update(outputs=[]), "outputs`: expected at least one, given none"),
+        (lambda data: data.update(graphs={}), "`graphs`: expected at least one, given none"),
+        (lambda data: data["embedding"].update(pooling=[]), "`embedding.pooling`: expected at least one"),
+        (
+            lambda data: data["text"].update(default_prompt="query"),
+            "`text.default_prompt`: expected one of the prompts",
+        ),
+        (lambda data: data["text"].update(max_tokens=0), "`text.max_tokens`: expected a number >= 1"),
+    ],
+)
+def test_a_manifest_that_does_not_fit_its_files_is_a_bundle_error(edit, folder, change, message):
+    edit(change)
+    with pytest.raises(BundleError, match=message):
+        onnxpipe.load(folder)
+
+
+def test_a_manifest_nested_without_end_is_a_bundle_error(folder):
+    (folder / MANIFEST_NAME).write_text("[" * 100_000)
+    with pytest.raises(BundleError, match="not JSON"):
+        onnxpipe.load(folder)

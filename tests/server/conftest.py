@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from starlette.types import ASGIApp
 
 from onnxpipe.batching import Row
-from onnxpipe.bundle import Bundle, FileEntry, Golden, Manifest, Source, Variant
+from onnxpipe.bundle import Bundle, FileEntry, Golden, Graph, Manifest, Source, Tensor, Variant
 from onnxpipe.errors import BundleError, Cancelled, DeadlineExceeded, InvalidInput, Overloaded, UnprocessableInput
 from onnxpipe.pipeline import Model, Pipeline, Work
 from onnxpipe.records import FieldError, Record, parameter
@@ -50,9 +50,21 @@ class Label:
 
 
 class Labels(Pipeline[str, LabelParameters, list[Label]]):
-    """The text's words as labels. Some words make it fail, and `gate` holds it back."""
+    """The text's words as labels."""
 
     nested = True
+
+    def preprocess(self, inputs: str, parameters: LabelParameters) -> Work[list[Label]]:
+        words = (inputs.upper() if parameters.mode == "loud" else inputs).split()[: parameters.top_k]
+        return Work([_row(inputs)], lambda _: [Label(word, 0.5) for word in words])
+
+    def infer(self, rows: Sequence[Row]) -> list[Arrays]:
+        return [{} for _ in rows]
+
+
+class MoodyLabels(Labels):
+    """Labels that some texts make fail, complain, or wait for the `gate`."""
+
     gate: threading.Event | None = None
     started = threading.Semaphore(0)
 
@@ -62,13 +74,12 @@ class Labels(Pipeline[str, LabelParameters, list[Label]]):
         if inputs == "wait" and self.gate:
             self.started.release()
             self.gate.wait(10)
-        words = (inputs.upper() if parameters.mode == "loud" else inputs).split()[: parameters.top_k]
-        score = float("nan") if inputs == "nan" else 0.5
-        cut, warnings = (3, ("größer\nthan expected",)) if inputs == "long" else (0, ())
-        return Work([_row(inputs)], lambda _: [Label(word, score) for word in words], cut, warnings)
-
-    def infer(self, rows: Sequence[Row]) -> list[Arrays]:
-        return [{} for _ in rows]
+        work = super().preprocess(inputs, parameters)
+        if inputs == "long":
+            return dataclasses.replace(work, truncated_tokens=3, warnings=("größer\nthan expected",))
+        if inputs == "nan":
+            return dataclasses.replace(work, finish=lambda _: [Label("nan", float("nan"))])
+        return work
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,12 +94,18 @@ class Vectors(Pipeline[str, VectorParameters, NDArray[np.float32]]):
 
     def preprocess(self, inputs: str, parameters: VectorParameters) -> Work[NDArray[np.float32]]:
         vector = np.linspace(0, 1, len(inputs), dtype=np.float32)[: parameters.dimensions]
-        if inputs == "nan":
-            vector = np.array([np.nan], dtype=np.float32)
         return Work([_row(inputs)], lambda _: vector)
 
     def infer(self, rows: Sequence[Row]) -> list[Arrays]:
         return [{} for _ in rows]
+
+
+class MoodyVectors(Vectors):
+    """Vectors of which one is not finite."""
+
+    def preprocess(self, inputs: str, parameters: VectorParameters) -> Work[NDArray[np.float32]]:
+        work = super().preprocess(inputs, parameters)
+        return dataclasses.replace(work, finish=lambda _: np.full(2, np.nan, np.float32)) if inputs == "nan" else work
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -135,6 +152,9 @@ def _row(text: str) -> Row:
     return {"input_ids": np.zeros(len(text), dtype=np.int64)}
 
 
+TENSOR = Tensor(name="input_ids", dtype="int64", shape=("batch", "tokens"))
+
+
 def make_served(
     model_id: str,
     pipelines: Mapping[str, type[Pipeline]],
@@ -151,7 +171,7 @@ def make_served(
         task=task,
         other_tasks=tuple(others),
         source=Source(model=model_id, revision=revision),
-        graphs={},
+        graphs={"model": Graph(inputs=(TENSOR,), outputs=(TENSOR,))},
         variants={"fp32": variant},
         golden=tuple(golden),
         tools={},
@@ -161,14 +181,15 @@ def make_served(
     return Served(model, {name: cls(model) for name, cls in pipelines.items()})
 
 
-LABELS = {"text-classification": Labels}
-EMBEDDER = {"sentence-similarity": Pairs, "feature-extraction": Vectors}
+LABELS = {"text-classification": MoodyLabels}
+EMBEDDER = {"sentence-similarity": Pairs, "feature-extraction": MoodyVectors}
+STEADY = {"text-classification": Labels, "sentence-similarity": Pairs, "feature-extraction": Vectors}
 
 
 @pytest.fixture(scope="session")
 def served() -> Callable[..., Served]:
-    """Builds a model of a fake kind: "labels" or "embedder"."""
-    kinds = {"labels": LABELS, "embedder": EMBEDDER}
+    """Builds a model of a fake kind: "labels", "embedder", or "steady", which does all and never fails on its own."""
+    kinds = {"labels": LABELS, "embedder": EMBEDDER, "steady": STEADY}
     return lambda model_id, kind, **options: make_served(model_id, kinds[kind], **options)
 
 
@@ -180,14 +201,9 @@ class Client:
         self._runner = runner
 
     def request(self, method: str, path: str, **options) -> httpx.Response:
-        return self.together((method, path, options))[0]
-
-    def together(self, *requests: tuple[str, str, dict]) -> list[httpx.Response]:
-        """The responses to requests that are sent at once."""
-
-        async def send() -> list[httpx.Response]:
+        async def send() -> httpx.Response:
             async with httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://server") as client:
-                return await asyncio.gather(*(client.request(m, path, **options) for m, path, options in requests))
+                return await client.request(method, path, **options)
 
         return self._runner.run(send())
 
@@ -239,7 +255,7 @@ def embedder(served, make_client) -> Client:
 @pytest.fixture
 def gate():
     """Holds the text "wait" back until it is set; `started` counts those that wait."""
-    Labels.gate, Labels.started = threading.Event(), threading.Semaphore(0)
-    yield Labels
-    Labels.gate.set()
-    Labels.gate = None
+    MoodyLabels.gate, MoodyLabels.started = threading.Event(), threading.Semaphore(0)
+    yield MoodyLabels
+    MoodyLabels.gate.set()
+    MoodyLabels.gate = None

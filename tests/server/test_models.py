@@ -1,7 +1,11 @@
+from unittest import mock
+
 import pytest
 
+from onnxpipe.bundle import Golden
 from onnxpipe.errors import InvalidInput
-from onnxpipe_server.models import Models
+from onnxpipe_server import models as module
+from onnxpipe_server.models import Models, load_served
 from onnxpipe_server.status import UnknownModel
 
 
@@ -60,3 +64,20 @@ def test_without_a_task_every_pipeline_is_a_candidate_the_own_first(served):
 def test_the_sha_is_the_hub_commit_or_the_digest_of_the_bundle(served):
     assert served("a", "labels", revision="abc").sha == "abc"
     assert served("a", "labels").sha == "d" * 64
+
+
+def test_a_loaded_model_has_every_task_ready_and_its_golden_requests_run_once(served, monkeypatch):
+    golden = [
+        Golden(task="text-classification", inputs=inputs, expected=[], tolerance={}) for inputs in ("a", ["b", "c"])
+    ]
+    ready = served("acme/labels", "labels", golden=golden)
+    pipeline = ready.pipelines["text-classification"]
+    run = mock.Mock(wraps=pipeline.run)
+    monkeypatch.setattr(pipeline, "run", run)
+    monkeypatch.setattr(module, "load_model", lambda path, **options: ready.model)
+    monkeypatch.setattr(module, "make_pipeline", lambda model, task: ready.pipelines[task])
+
+    loaded = load_served("bundle", precision="fp32")
+
+    assert list(loaded.pipelines) == ["text-classification"]
+    assert [call.args[0] for call in run.call_args_list] == [["a"], ["b", "c"]]

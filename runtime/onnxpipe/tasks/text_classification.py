@@ -23,7 +23,9 @@ class TextPair(Record):
     """Two texts that are classified together, such as a query and a passage."""
 
     text: str = parameter(description="The first text.")
-    text_pair: str | None = parameter(None, description="The second text; an empty one counts as none, as in transformers.")
+    text_pair: str | None = parameter(
+        None, description="The second text; an empty one counts as none, as in transformers."
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

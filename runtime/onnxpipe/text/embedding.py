@@ -75,15 +75,15 @@ class Embedder:
 def pool(hidden: Floats, pooling: Pooling, skip: int = 0) -> Floats:
     """One vector (H,) from the hidden states (T, H) of a text without padding.
 
-    The first `skip` tokens count as masked, so `cls` takes the first behind them. When nothing is left, means are zero,
-    `cls` is the very first token as in the reference, and the maximum is -1e9 (there: minus infinity).
+    The first `skip` tokens count as masked, so `cls` takes the first behind them. When nothing is left, `cls` is the
+    very first token and the others are zero, as in the reference, and the maximum is -1e9 (there: minus infinity).
     """
     rest = hidden[skip:]
     vector: Floats
     if pooling == "cls":
         vector = hidden[skip if skip < len(hidden) else 0]
     elif pooling == "last_token":
-        vector = hidden[-1]
+        vector = hidden[-1] if len(rest) else np.zeros_like(hidden[-1])
     elif pooling == "max":
         vector = rest.max(axis=0, initial=-1e9)
     else:

@@ -29,7 +29,12 @@ class Encoding:
     cut: int
 
     def row(self, graph: Graph) -> Row:
-        """The inputs the graph wants, each (T,) int64."""
+        """The inputs the graph wants, each (T,) int64.
+
+        Raises InvalidInput for no tokens at all, as an empty text has where the tokenizer adds no special ones.
+        """
+        if not self.ids.size:
+            raise InvalidInput("the text has no tokens: expected at least one character that this model reads")
         row = {"input_ids": self.ids, "attention_mask": np.ones_like(self.ids), "token_type_ids": self.type_ids}
         return {tensor.name: row[tensor.name] for tensor in graph.inputs}
 
@@ -76,13 +81,8 @@ class Tokenizer:
         keep = _kept(raw, limit, truncation, side or self.text.truncation_side)
         return Encoding(ids[keep], type_ids[keep], length - len(keep))
 
-    def count(self, text: str) -> int:
-        """Tokens of a text as the model would see it, special tokens included and nothing cut."""
-        count: int = len(self._encode(text, None))
-        return count
-
     def count_prompt(self, prompt: str) -> int:
-        """Tokens of a prompt as they stand before a text: like `count`, without a special token that closes it."""
+        """Tokens of a prompt as they stand before a text: special ones included, but not one that closes it."""
         raw = self._encode(prompt, None)
         count: int = len(raw) - sum(raw.special_tokens_mask[-1:])
         return count

@@ -36,6 +36,7 @@ def test_each_pooling_of_a_hand_worked_text(pooling, skip, expected):
     [
         ("cls", [1, -1]),
         ("max", [-1e9, -1e9]),
+        ("last_token", [0, 0]),
         ("mean", [0, 0]),
         ("mean_sqrt_len", [0, 0]),
         ("weighted_mean", [0, 0]),

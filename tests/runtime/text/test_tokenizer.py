@@ -108,10 +108,6 @@ def test_truncation_and_padding_in_the_file_are_switched_off(make_tokenizer, tmp
     assert Tokenizer(file, Text(tokenizer="x")).encode("one two three").ids.tolist() == [CLS, ONE, TWO, THREE, SEP]
 
 
-def test_count_includes_the_special_tokens_and_cuts_nothing(load):
-    assert load(max_tokens=3).count("one two three") == 5
-
-
 def test_a_prompt_counts_without_the_token_that_closes_it(load):
     assert load().count_prompt("one two") == 3
     assert load(template=False).count_prompt("one two") == 2

@@ -1,0 +1,29 @@
+import onnx
+import pytest
+
+from onnxpipe.errors import UnsupportedModel
+from onnxpipe_export.quantize import quantize
+
+
+def test_int8_is_smaller_and_really_integer(tiny_bundle, tmp_path):
+    source = tiny_bundle("bert", "") / "onnx" / "model.onnx"
+    made = quantize(source, tmp_path / "model_int8.onnx", "int8")
+    operators = [node.op_type for node in onnx.load(tmp_path / "model_int8.onnx").graph.node]
+    # two layers of query, key, value, attention output and two feed-forward products
+    assert made == {"integer_operators": 12.0}
+    assert operators.count("MatMulInteger") == 12
+    assert (tmp_path / "model_int8.onnx").stat().st_size < 0.5 * source.stat().st_size
+
+
+def test_a_graph_that_stays_float_is_refused(tmp_path):
+    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["batch"])
+    result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["batch"])
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "relu", [value], [result])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)]), tmp_path / "model.onnx")
+    with pytest.raises(UnsupportedModel, match="quantisation left every operator in float"):
+        quantize(tmp_path / "model.onnx", tmp_path / "model_int8.onnx", "int8")
+
+
+def test_an_unknown_precision_names_the_choices(tmp_path):
+    with pytest.raises(UnsupportedModel, match="cannot make precision 'int3'; precisions: fp32, int8"):
+        quantize(tmp_path / "model.onnx", tmp_path / "out.onnx", "int3")

@@ -1,0 +1,49 @@
+import pytest
+
+from onnxpipe.errors import UnsupportedModel
+from onnxpipe.load import task_names
+from onnxpipe_export.quantize import QUANTIZERS
+from onnxpipe_export.recipes import RECIPES, choose_recipe
+from onnxpipe_export.source import SourceModel
+
+
+def source(folder, architecture=None):
+    config = {"architectures": [architecture]} if architecture else {}
+    return SourceModel(folder, "org/model", None, config)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "task"),
+    [("BertForSequenceClassification", "text-classification"), ("RobertaModel", "feature-extraction")],
+)
+def test_the_architecture_tells_the_task(tmp_path, architecture, task):
+    assert choose_recipe(source(tmp_path, architecture), None).task == task
+
+
+def test_sentence_transformers_files_make_it_sentence_similarity(tmp_path):
+    (tmp_path / "modules.json").write_text("[]")
+    assert choose_recipe(source(tmp_path, "BertModel"), None).task == "sentence-similarity"
+
+
+def test_a_requested_task_wins(tmp_path):
+    assert choose_recipe(source(tmp_path, "BertForMaskedLM"), "feature-extraction").task == "feature-extraction"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "reason"),
+    [("BertForPreTraining", "its architecture is BertForPreTraining"), (None, "config.json names no architecture")],
+)
+def test_a_task_that_cannot_be_told_names_the_choices(tmp_path, architecture, reason):
+    with pytest.raises(UnsupportedModel, match=rf"{reason}.*--task: feature-extraction, sentence-similarity, text-"):
+        choose_recipe(source(tmp_path, architecture), None)
+
+
+def test_an_unknown_task_names_the_choices(tmp_path):
+    with pytest.raises(UnsupportedModel, match="cannot export for task 'chess'; tasks: feature-extraction, "):
+        choose_recipe(source(tmp_path), "chess")
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_every_recipe_fits_the_runtime_and_judges_every_precision(recipe):
+    assert {recipe.task, *recipe.other_tasks} <= set(task_names())
+    assert recipe.tolerance.keys() == recipe.golden_tolerance.keys() == {"fp32", *QUANTIZERS}
