@@ -82,6 +82,7 @@ def _run(*command: str) -> None:
 def _server(bundle: str, precision: str) -> Iterator[str]:
     """A server on a free port of the loopback interface, by its URL; stopped as a service manager would stop it."""
     command = [sys.executable, "-m", "onnxpipe", "serve", bundle, "--precision", precision, "--port", "0"]
+    command += ["--log-level", "warning"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603 - our own command
     try:
         yield _wait_for_url(process)

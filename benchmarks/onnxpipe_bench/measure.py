@@ -26,10 +26,13 @@ _PACKAGES = ("onnxruntime", "tokenizers", "numpy", "transformers", "torch", "sen
 def interleave(
     candidates: Mapping[str, Callable[[], object]], *, repeats: int, warm_up: int = 10
 ) -> dict[str, list[float]]:
-    """Milliseconds of each call, candidates taking turns so that a slow moment of the machine hits all of them."""
+    """Milliseconds of each call, candidates taking turns so that a slow moment of the machine hits all of them.
+
+    Every other turn goes backwards: none always follows the same one and finds what that left in the caches.
+    """
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for turn in range(-warm_up, repeats):
-        for name, call in candidates.items():
+        for name, call in list(candidates.items())[:: 1 if turn % 2 else -1]:
             begin = time.perf_counter()
             call()
             elapsed = 1e3 * (time.perf_counter() - begin)

@@ -34,6 +34,8 @@ def run_rows(engine: Engine, graph: Graph, rows: Sequence[Row], *, together: boo
 def run_batch(engine: Engine, graph: Graph, rows: Sequence[Row]) -> list[Arrays]:
     """The outputs of each row from one run of all of them, padded to the longest and cut back."""
     outputs = engine.run({tensor.name: stack([row[tensor.name] for row in rows], tensor) for tensor in graph.inputs})
+    if len(rows) == 1:  # nothing was padded
+        return [{tensor.name: outputs[tensor.name][0] for tensor in graph.outputs}]
     return [_unpad(outputs, position, row, graph) for position, row in enumerate(rows)]
 
 
@@ -51,6 +53,8 @@ def plan_batches(lengths: Sequence[int], max_elements: int) -> list[list[int]]:
 
 def stack(arrays: Sequence[Array], tensor: Tensor) -> Array:
     """One batch (B, ...) of arrays, each padded at its end to the largest along every axis with the tensor's `pad`."""
+    if len(arrays) == 1:
+        return arrays[0][None]
     if all(array.shape == arrays[0].shape for array in arrays):
         return np.stack(arrays)
     shape = np.max([array.shape for array in arrays], axis=0)
@@ -61,7 +65,7 @@ def stack(arrays: Sequence[Array], tensor: Tensor) -> Array:
 
 
 def _groups(rows: Sequence[Row], graph: Graph, *, together: bool) -> list[list[int]]:
-    if not together:
+    if not together or len(rows) == 1:
         return [[index] for index in range(len(rows))]
     return plan_batches([int(row[graph.inputs[0].name].size) for row in rows], MAX_BATCH_ELEMENTS)
 

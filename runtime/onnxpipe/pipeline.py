@@ -93,6 +93,7 @@ class Pipeline(ABC, Generic[I, P, R]):
         self.model = model
 
     @classmethod
+    @functools.cache
     def types(cls) -> tuple[Any, type[P], Any]:  # annotations of one input and one result: classes or unions
         """The input, parameters and result types, as the class line states them."""
         for base in getattr(cls, "__orig_bases__", ()):

@@ -35,6 +35,9 @@ _NAMES: dict[Any, str] = {
 }
 
 
+_SHORT = reprlib.Repr(maxlevel=2, maxstring=60)
+
+
 class FieldError(InvalidInput):
     """A field with a wrong value: `path` leads to it, `problem` says what was expected and given."""
 
@@ -75,8 +78,11 @@ class Record:
         # mypy 2.4 takes the class of a dataclass for unhashable
         hints = _hints(type(self))  # type: ignore[arg-type]
         for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is field.default:  # right by definition, and what most calls give
+                continue
             try:
-                value = convert(hints[field.name], getattr(self, field.name))
+                value = convert(hints[field.name], value)
                 _check_range(field.metadata, value)
             except FieldError as error:
                 raise error.inside(field.name) from None
@@ -118,8 +124,8 @@ def plain(value: object) -> Any:  # JSON data: a recursive type that mypy cannot
 
 
 def show(value: object) -> str:
-    """`value` in a few characters, for messages; never a whole document."""
-    return reprlib.repr(value)
+    """`value` in a few characters, for messages; never a whole document, however long or deep it is."""
+    return _SHORT.repr(value)
 
 
 @functools.cache

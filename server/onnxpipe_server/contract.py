@@ -131,10 +131,7 @@ def _without_null(parameters: dict[str, object]) -> dict[str, object]:
 
 def _check_inputs(pipeline: AnyPipeline, items: Sequence[object]) -> Sequence[Any]:
     known = _field_names(pipeline.types()[0])
-    try:
-        return pipeline.check_inputs([_keep(item, known) for item in items])
-    except RecursionError:  # from describing the wrong value: no input type nests without end
-        raise FieldError("inputs", "nested too deeply") from None
+    return pipeline.check_inputs([_keep(item, known) for item in items])
 
 
 def _field_names(annotation: Any) -> set[str]:  # a class or a union

@@ -234,6 +234,10 @@ def test_no_json_raises_anything_but_a_field_error(data):
         read(Tree, data)
 
 
-def test_show_cuts_long_values_and_names_their_type():
+def test_show_cuts_long_and_deep_values():
     assert show("x" * 58) == repr("x" * 58)
-    assert show("x" * 59) == "'" + "x" * 56 + "... (str)"
+    assert show("x" * 59) == "'" + "x" * 27 + "..." + "x" * 28 + "'"
+    deep = []
+    for _ in range(5000):
+        deep = [deep]
+    assert show(deep) == "[[...]]"

@@ -59,7 +59,8 @@ class Embedder:
     def vector(self, outputs: Arrays, skip: int) -> Floats:
         """The pooled vector (D,) of one row, before normalisation; several poolings are concatenated."""
         hidden = self.hidden(outputs)
-        return np.concatenate([pool(hidden, pooling, skip) for pooling in self.embedding.pooling])
+        vectors = [pool(hidden, pooling, skip) for pooling in self.embedding.pooling]
+        return vectors[0] if len(vectors) == 1 else np.concatenate(vectors)
 
     def _prompt(self, name: str | None) -> str:
         prompts = self._tokenizer.text.prompts
@@ -86,11 +87,12 @@ def pool(hidden: Floats, pooling: Pooling, skip: int = 0) -> Floats:
         vector = hidden[-1] if len(rest) else np.zeros_like(hidden[-1])
     elif pooling == "max":
         vector = rest.max(axis=0, initial=-1e9)
+    elif pooling == "weighted_mean":
+        weights = np.arange(skip + 1, len(hidden) + 1, dtype=np.float32)
+        vector = (rest * weights[:, None]).sum(axis=0) / np.maximum(weights.sum(), np.float32(1e-9))
     else:
-        positions = np.arange(skip + 1, len(hidden) + 1, dtype=np.float32)
-        weights = positions if pooling == "weighted_mean" else np.ones_like(positions)
-        total = np.maximum(weights.sum(), np.float32(1e-9))
-        vector = (weights @ rest) / (np.sqrt(total) if pooling == "mean_sqrt_len" else total)
+        count = max(len(rest), 1e-9)
+        vector = rest.sum(axis=0) / np.float32(count**0.5 if pooling == "mean_sqrt_len" else count)
     return vector
 
 
