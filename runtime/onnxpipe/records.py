@@ -35,7 +35,8 @@ _NAMES: dict[Any, str] = {
 }
 
 
-_SHORT = reprlib.Repr(maxlevel=2, maxstring=60)
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring = 2, 60
 
 
 class FieldError(InvalidInput):
