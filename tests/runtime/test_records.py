@@ -240,4 +240,4 @@ def test_show_cuts_long_and_deep_values():
     deep = []
     for _ in range(5000):
         deep = [deep]
-    assert show(deep) == "[[...]]"
+    assert show(deep) == "[[[...]]]"

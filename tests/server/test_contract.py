@@ -121,7 +121,7 @@ def test_inputs_nested_without_end_are_refused(pipelines):
     for _ in range(5000):
         deep = [deep]
 
-    with pytest.raises(InvalidInput, match=r"expected a string.*, given \[\[\.\.\.\]\]"):
+    with pytest.raises(InvalidInput, match=r"expected a string.*, given \[\[\[\.\.\.\]\]\]"):
         contract.bind(contract.Envelope(deep, {}), [pipelines["text-classification"]])
 
 
