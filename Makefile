@@ -37,9 +37,11 @@ format: .venv-export/.done
 	$(EXPORT) -m ruff check --fix $(SOURCES)
 	$(EXPORT) -m ruff format $(SOURCES)
 
-bench: .venv-export/.done $(BUNDLE)/manifest.json
+bench: .venv-export/.done .venv-lean/.done $(BUNDLE)/manifest.json
 	$(EXPORT) -m onnxpipe_bench.overhead $(BUNDLE)
 	$(EXPORT) -m onnxpipe_bench.sts $(BUNDLE) --model $(MINILM)
+	$(EXPORT) -m onnxpipe_bench.footprint $(BUNDLE) --python $(LEAN)
+	$(EXPORT) -m onnxpipe_bench.tables README.md
 
 clean:
 	rm -rf .venv .venv-export .venv-lean .cache build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import importlib.util
 import json
 import sys
 from typing import TYPE_CHECKING
@@ -26,6 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export, and say what came of it: 0 when every precision passed, 1 when one was refused."""
+    # before anything is downloaded, which can take long
+    for name in ("torch", "transformers", "optimum"):
+        if importlib.util.find_spec(name) is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
     # here, not above: `onnxpipe --help` must not import torch
     from onnxpipe_export.export import export
 

@@ -28,12 +28,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that `argv` (the process's arguments when None) names; returns the exit code."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     name = next((argument for argument in arguments if argument in _COMMANDS), None)
-    args = _parser(name).parse_args(arguments)
+    args = argparse.Namespace(command=name, debug="--debug" in arguments)  # until they are parsed: that may fail too
     try:
-        return int(_module(args.command).run(args))
+        args = _parser(name).parse_args(arguments)
+        code = int(_module(args.command).run(args))
+        sys.stdout.flush()  # here, where it can still be told that the reader left
     except OnnxpipeError as error:
         return _fail(args, error, str(error))
     except ModuleNotFoundError as error:
+        if error.name is None:  # ours: it says what to install
+            return _fail(args, error, str(error))
         extra = _COMMANDS[args.command][1]
         return _fail(args, error, f"`onnxpipe {args.command}` needs {error.name}: pip install 'onnxpipe[{extra}]'")
     except BrokenPipeError:
@@ -44,6 +48,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(args, None, "interrupted")
     except Exception as error:  # noqa: BLE001 - the last resort of the command line
         return _fail(args, error, f"unexpected {type(error).__name__}: {error}; --debug shows where")
+    return code
+
+
+class _Parser(argparse.ArgumentParser):
+    """Takes options between positional arguments, as in `run BUNDLE --task TASK TEXT`.
+
+    On its own argparse fills all positionals at the first one and then refuses the text.
+    """
+
+    _intermixed = False
+
+    def parse_known_args(  # type: ignore[override]  # typeshed overloads it for namespaces of other types
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """As in argparse, whose own implementation calls this one for each kind of argument."""
+        if self._intermixed:
+            return super().parse_known_args(args, namespace)
+        self._intermixed = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._intermixed = False
 
 
 def _parser(command: str | None) -> argparse.ArgumentParser:
@@ -52,7 +78,7 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
     common.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks")
     parser = argparse.ArgumentParser(prog="onnxpipe", description="Hugging Face models at the edge.", parents=[common])
     parser.add_argument("--version", action="version", version=f"onnxpipe {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     for name, (_, _, summary) in _COMMANDS.items():
         child = commands.add_parser(name, help=summary, description=f"{summary.capitalize()}.", parents=[common])
         if name == command:

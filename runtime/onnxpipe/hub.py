@@ -13,7 +13,14 @@ def download(repo: str, revision: str | None, patterns: Sequence[str]) -> tuple[
     """
     # here, not above: serving never needs the hub, so it must not pay for importing it
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     try:
         folder = Path(snapshot_download(repo, revision=revision, allow_patterns=list(patterns)))
@@ -23,7 +30,17 @@ def download(repo: str, revision: str | None, patterns: Sequence[str]) -> tuple[
         raise UnsupportedModel(
             f"{repo}: no such folder, and the hub cannot be reached to download a model of that id"
         ) from None
+    except GatedRepoError:
+        raise UnsupportedModel(
+            f"{repo}: the hub gives it only to accounts with access; ask for it on the model's page, then `hf auth login`"
+        ) from None
+    except RepositoryNotFoundError:
+        raise UnsupportedModel(
+            f"{repo}: no such folder, and the hub has no such model, or a private one; check the id or `hf auth login`"
+        ) from None
+    except RevisionNotFoundError:
+        raise UnsupportedModel(f"{repo}: the hub has no revision {revision!r} of it") from None
     except (HfHubHTTPError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UnsupportedModel(f"{repo}: the hub did not give it ({reason})") from None
     return folder, folder.name  # the hub cache names a snapshot's folder by its commit

@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from onnxpipe.bundle import Bundle, Manifest, Tensor, open_bundle
+from onnxpipe.bundle import Bundle, Tensor, open_bundle
 from onnxpipe.golden import check_golden
 from onnxpipe.load import load_model
 from onnxpipe.records import plain
@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
         checked = {"problems": problems} if args.verify else {}
         print(json.dumps(plain(bundle.manifest) | {"digest": bundle.digest} | checked, indent=2, ensure_ascii=False))
     else:
-        for line in [*_summary(bundle), "", *_variants(bundle.manifest)]:
+        for line in [*_summary(bundle), "", *_variants(bundle)]:
             print(line)
         if args.verify:
             print()
@@ -70,12 +70,12 @@ def _tensors(tensors: tuple[Tensor, ...]) -> str:
     return ", ".join(f"{tensor.name} {tensor.dtype}[{', '.join(map(str, tensor.shape))}]" for tensor in tensors)
 
 
-def _variants(manifest: Manifest) -> list[str]:
+def _variants(bundle: Bundle) -> list[str]:
     """One line per precision: size, how it runs in batches, and the figures it was accepted with."""
     lines = [f"{'precision':<12} {'MB':>8}  {'batches':<14}  measured beside the reference"]
-    for precision, variant in manifest.variants.items():
+    for precision, variant in bundle.manifest.variants.items():
         files = (*variant.files.values(), *variant.external_data)
-        size = sum(manifest.files[file].size_bytes for file in files) / 1e6
+        size = sum(bundle.file(file).stat().st_size for file in files) / 1e6
         batches = "together" if variant.batch_invariant else "row by row"
         figures = ", ".join(f"{name} {value:.4g}" for name, value in variant.measured.items())
         lines.append(f"{precision:<12} {size:>8.1f}  {batches:<14}  {figures}")

@@ -42,12 +42,20 @@ def run(args: argparse.Namespace) -> int:
 
 def _read_input(text: str) -> Any:  # a string or JSON data: the task checks it
     if text == "-":
-        text = sys.stdin.read().removesuffix("\n")
+        text = _read_stdin()
     return _json(text, "the input") if text.lstrip().startswith(("{", "[")) else text
+
+
+def _read_stdin() -> str:
+    try:
+        # not `sys.stdin.read()`: whether that refuses other bytes depends on the locale
+        return sys.stdin.buffer.read().decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"standard input is not UTF-8 text: {error}") from None
 
 
 def _json(text: str, what: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{what}: not JSON ({error})") from None

@@ -1,0 +1,100 @@
+"""The README's measured tables, made from results/*.json.
+
+    python -m onnxpipe_bench.tables README.md [--check]
+
+A table stands between `<!-- table NAME -->` and `<!-- end -->`; `--check` changes nothing and fails when one is stale.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from onnxpipe_bench.measure import RESULTS
+
+Result = dict[str, Any]
+_BLOCK = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def main() -> int:
+    """Rewrite the tables of a file, or with --check say whether they are up to date."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--check", action="store_true")
+    args = parser.parse_args()
+    text = args.file.read_text(encoding="utf-8")
+    renewed = renew(text, RESULTS)
+    if args.check:
+        if renewed != text:
+            print(f"{args.file}: a table differs from results/*.json; run python -m onnxpipe_bench.tables {args.file}")
+        return int(renewed != text)
+    args.file.write_text(renewed, encoding="utf-8")
+    return 0
+
+
+def renew(text: str, results: Path) -> str:
+    """`text` with every table made again from the result of its name."""
+
+    def table(match: re.Match[str]) -> str:
+        result = json.loads((results / f"{match[2]}.json").read_text(encoding="utf-8"))
+        return f"{match[1]}{TABLES[match[2]](result)}\n\n{_stamp(result)}\n{match[3]}"
+
+    return _BLOCK.sub(table, text)
+
+
+def _sts(result: Result) -> str:
+    rows = [
+        [row["engine"], f"{row['spearman']:.2f}", _figure(row, "cosine_mean"), _figure(row, "cosine_worst")]
+        for row in result["rows"]
+    ]
+    return _markdown(["engine", "Spearman x 100", "mean cosine to torch", "worst"], rows)
+
+
+def _overhead(result: Result) -> str:
+    rows = [
+        [
+            row["precision"],
+            str(row["tokens"]),
+            f"{row['bare_ms']['p50']:.2f}",
+            f"{row['call_ms']['p50']:.2f}",
+            f"{row['overhead_ms']:.2f}",
+        ]
+        for row in result["rows"]
+    ]
+    return _markdown(["precision", "tokens", "bare run, ms", "onnxpipe call, ms", "overhead, ms"], rows)
+
+
+def _footprint(result: Result) -> str:
+    rows = [["site-packages, pip included", f"{result['site_packages_mb']:.0f} MB"]]
+    rows.append(["`import onnxpipe`", f"{result['import_ms']:.0f} ms"])
+    for row in result["rows"]:
+        rows.append([f"load and first answer, {row['precision']}", f"{row['first_answer_ms']:.0f} ms"])
+        rows.append([f"peak memory, {row['precision']}", f"{row['peak_memory_mb']:.0f} MB"])
+    return _markdown(["", "measured"], rows)
+
+
+TABLES: dict[str, Callable[[Result], str]] = {"sts": _sts, "overhead": _overhead, "footprint": _footprint}
+
+
+def _figure(row: Result, name: str) -> str:
+    return f"{row[name]:.4f}" if name in row else ""
+
+
+def _markdown(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _stamp(result: Result) -> str:
+    stamp = result["stamp"]
+    return (
+        f"_{result['model']}; {stamp['cpu']}, {stamp['threads']} threads; onnxruntime {stamp['onnxruntime']}; "
+        f"{stamp['date']}._"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
