@@ -73,14 +73,14 @@ def load_torch(source: SourceModel, recipe: Recipe) -> Any:  # a torch module: t
 
 
 def describe_graph(file: Path, recipe: Recipe, pads: dict[str, int]) -> Graph:
-    """What a graph file takes and gives, the output the runtime reads first. Raises UnsupportedModel without it."""
+    """What a graph file takes, and of what it gives the outputs the runtime reads. Raises UnsupportedModel without."""
     session = Session(file)
-    outputs = sorted(session.outputs, key=lambda port: port.name != recipe.output)
-    if outputs[0].name != recipe.output:
-        raise UnsupportedModel(f"the exported graph has no output {recipe.output!r}: {[port.name for port in outputs]}")
+    outputs = {port.name: port for port in session.outputs}
+    if missing := [name for name in recipe.outputs if name not in outputs]:
+        raise UnsupportedModel(f"the exported graph has no output {missing[0]!r}; it has: {', '.join(outputs)}")
     return Graph(
         inputs=tuple(_tensor(port, pads.get(port.name, 0)) for port in session.inputs),
-        outputs=tuple(_tensor(port) for port in outputs),
+        outputs=tuple(_tensor(outputs[name]) for name in recipe.outputs),
     )
 
 

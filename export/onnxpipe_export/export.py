@@ -16,7 +16,8 @@ from onnxpipe.session import onnxruntime_version
 from onnxpipe.version import __version__
 from onnxpipe_export.convert import Exporter, OptimumExporter, describe_graph, load_torch
 from onnxpipe_export.progress import Progress
-from onnxpipe_export.recipes import SAMPLES, Recipe, choose_recipe
+from onnxpipe_export.recipes import Recipe, choose_recipe
+from onnxpipe_export.samples import with_mask
 from onnxpipe_export.sections import classification_section, embedding_section, text_section
 from onnxpipe_export.source import SourceModel, find_model
 from onnxpipe_export.tokenizer import load_tokenizer, write_tokenizer
@@ -78,7 +79,7 @@ def export(
             write_tokenizer(tokenizer, folder)
             shutil.copyfile(source.folder / "config.json", folder / "config.json")
             draft = _draft(source, bundle_id, recipe, exporter, torch_model, tokenizer, folder, files)
-            reference = candidate_model(folder, draft, "fp32", TorchEngine(torch_model, recipe.output))
+            reference = candidate_model(folder, draft, "fp32", TorchEngine(torch_model, recipe.outputs))
             check_tokens(reference, tokenizer)
         outcomes, variants = make_variants(folder, draft, reference, recipe, precisions, progress)
         if not variants:
@@ -113,23 +114,21 @@ def _draft(
         graphs={name: describe_graph(file, recipe, pads) for name, file in files.items()},
         variants={},
         text=text_section(source, model, tokenizer),
-        embedding=embedding_section(source) if recipe.head == "embedding" else None,
-        classification=classification_section(model) if recipe.head == "classification" else None,
+        embedding=embedding_section(source) if "embedding" in recipe.sections else None,
+        classification=classification_section(model) if "classification" in recipe.sections else None,
         tools={"onnxpipe": __version__, "onnxruntime": onnxruntime_version(), **exporter.tools()},
         files=list_files(folder),
     )
 
 
 def _golden(reference: Model, recipe: Recipe, variants: Mapping[str, Variant]) -> tuple[Golden, ...]:
-    """A request for each head with torch's answer to it."""
-    inputs: Any = SAMPLES[0]
-    task = recipe.task
-    if recipe.head == "embedding":
-        task = "sentence-similarity"
-        inputs = {"source_sentence": SAMPLES[0], "sentences": list(SAMPLES[1:5])}
-    answer = plain(make_pipeline(reference, task)(inputs))
+    """A request to the model's own task with torch's answer to it."""
+    inputs = with_mask([recipe.golden or recipe.samples[0]], reference)[0]
+    answer = plain(make_pipeline(reference)(inputs, **recipe.parameters))
     tolerance = {precision: recipe.golden_tolerance[precision] for precision in variants}
-    return (Golden(task=task, inputs=inputs, expected=answer, tolerance=tolerance),)
+    return (
+        Golden(task=recipe.task, inputs=inputs, parameters=recipe.parameters, expected=answer, tolerance=tolerance),
+    )
 
 
 def _reopen(folder: Path, manifest: Manifest) -> None:

@@ -4,6 +4,7 @@ Poolings, limits and prompts come from sentence-transformers' files where the mo
 tokenizer and the position table; labels and activation from config.json.
 """
 
+import dataclasses
 from typing import Any
 
 from onnxpipe.bundle import Activation, Classification, Embedding, Pooling, Text
@@ -62,20 +63,24 @@ def _poolings(config: dict[str, Any], source: SourceModel) -> tuple[Pooling, ...
 def text_section(source: SourceModel, model: Any, tokenizer: Any) -> Text:  # a torch module and its tokenizer
     """How text becomes tokens: limits, and sentence-transformers' cleaning and prompts where the model has them."""
     limits = [limit for limit in (tokenizer.model_max_length, _positions(model)) if limit is not None and limit < 10**6]
+    section = Text(
+        tokenizer="tokenizer.json",
+        max_tokens=min(limits, default=None),
+        truncation_side=tokenizer.truncation_side,
+        special_tokens={
+            role: str(token) for role, token in tokenizer.special_tokens_map.items() if isinstance(token, str)
+        },
+        clean_up_spaces=tokenizer.clean_up_tokenization_spaces,
+    )
     if source.read_json("modules.json") is None:
-        return Text(
-            tokenizer="tokenizer.json",
-            max_tokens=min(limits, default=None),
-            truncation_side=tokenizer.truncation_side,
-        )
+        return section
     settings = source.read_json("sentence_bert_config.json") or {}
     prompts = source.read_json("config_sentence_transformers.json") or {}
     if settings.get("max_seq_length"):
         limits.append(settings["max_seq_length"])
-    return Text(
-        tokenizer="tokenizer.json",
+    return dataclasses.replace(
+        section,
         max_tokens=min(limits, default=None),
-        truncation_side=tokenizer.truncation_side,
         prompts=prompts.get("prompts") or {},
         default_prompt=prompts.get("default_prompt_name"),
     )

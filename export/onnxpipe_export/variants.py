@@ -8,10 +8,11 @@ from onnxpipe.bundle import SUFFIXES, Bundle, Manifest, Variant
 from onnxpipe.errors import UnsupportedModel
 from onnxpipe.pipeline import Model
 from onnxpipe.session import Engine, Session
+from onnxpipe_export.figures import Figures, problems
 from onnxpipe_export.progress import Progress
 from onnxpipe_export.quantize import QUANTIZERS, quantize
-from onnxpipe_export.recipes import SAMPLES, Recipe
-from onnxpipe_export.verify import Figures, Verifier, problems
+from onnxpipe_export.recipes import Recipe
+from onnxpipe_export.verify import Verifier
 
 PRECISIONS = ("fp32", *QUANTIZERS)
 
@@ -51,8 +52,9 @@ def make_variants(
     folder: Path, draft: Manifest, reference: Model, recipe: Recipe, precisions: Sequence[str], progress: Progress
 ) -> tuple[list[Outcome], dict[str, Variant]]:
     """Outcomes of all precisions, and the variants that passed, whose files are left in `folder`."""
-    with progress.stage("reference answers", len(SAMPLES)) as advance:
-        verifier = Verifier(reference, recipe, advance)
+    verifier = Verifier(reference, recipe)
+    with progress.stage("reference answers", verifier.rows) as advance:
+        verifier.ask_reference(advance)
     base = folder / "onnx" / "model.onnx"
     outcomes: list[Outcome] = []
     variants: dict[str, Variant] = {}

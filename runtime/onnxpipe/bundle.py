@@ -78,11 +78,16 @@ class Variant(Record):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Text(Record):
-    """How text becomes `input_ids`: the tokenizer, its limits, and the prompts that may go before a text."""
+    """How text becomes `input_ids` and back: the tokenizer, its limits, and the prompts that may go before a text.
+
+    `special_tokens` names tokens by role ("mask_token"); `clean_up_spaces` joins punctuation to words after decoding.
+    """
 
     tokenizer: str
     max_tokens: int | None = parameter(None, ge=1, description="Tokens of one input, special ones included.")
     truncation_side: Literal["left", "right"] = "right"
+    special_tokens: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    clean_up_spaces: bool = False
     prompts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     default_prompt: str | None = None
 

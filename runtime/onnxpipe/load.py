@@ -5,15 +5,12 @@ import inspect
 import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from onnxpipe import tasks
 from onnxpipe.bundle import Bundle, open_bundle
 from onnxpipe.errors import BundleError, InvalidInput, UnsupportedModel
-from onnxpipe.pipeline import Model, Pipeline
+from onnxpipe.pipeline import AnyPipeline, Model, Pipeline
 from onnxpipe.session import Session
-
-AnyPipeline = Pipeline[Any, Any, Any]  # which task it is, and so its types, is known only from the bundle
 
 
 def load(

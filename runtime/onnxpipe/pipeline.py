@@ -157,3 +157,6 @@ class Pipeline(ABC, Generic[I, P, R]):
         answer.preprocess_ms += 1e3 * (prepared - begin)
         answer.infer_ms += 1e3 * (inferred - prepared)
         answer.postprocess_ms += 1e3 * (time.perf_counter() - inferred)
+
+
+AnyPipeline = Pipeline[Any, Any, Any]  # which task it is, and so its types, is known only from the bundle

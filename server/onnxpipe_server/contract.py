@@ -11,8 +11,7 @@ from typing import Any, get_args
 import orjson
 
 from onnxpipe.errors import InvalidInput
-from onnxpipe.load import AnyPipeline
-from onnxpipe.pipeline import Answer
+from onnxpipe.pipeline import Answer, AnyPipeline
 from onnxpipe.records import FieldError, Record, plain, read, show
 from onnxpipe_server.status import NotFinite
 

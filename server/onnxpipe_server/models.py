@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from onnxpipe.errors import InvalidInput
-from onnxpipe.load import AnyPipeline, load_model, make_pipeline
-from onnxpipe.pipeline import Model
+from onnxpipe.load import load_model, make_pipeline
+from onnxpipe.pipeline import AnyPipeline, Model
 from onnxpipe_server.status import UnknownModel
 
 

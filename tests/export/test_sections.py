@@ -30,7 +30,10 @@ def write(tmp_path):
 
 
 def tokenizer(limit=512, side="right"):
-    return SimpleNamespace(model_max_length=limit, truncation_side=side)
+    special = {"mask_token": "[MASK]", "additional_special_tokens": ["<a>"]}
+    return SimpleNamespace(
+        model_max_length=limit, truncation_side=side, special_tokens_map=special, clean_up_tokenization_spaces=False
+    )
 
 
 class Positions(torch.nn.Module):

@@ -5,6 +5,8 @@ switching them per call, as transformers does, makes concurrent callers fail ("A
 """
 
 import dataclasses
+import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,16 +19,57 @@ from onnxpipe.bundle import Graph, Text
 from onnxpipe.errors import BundleError, InvalidInput, UnsupportedModel
 
 Side = Literal["left", "right"]
+# spaced, joined: in this order
+_SPACES = (
+    (" .", "."),
+    (" ?", "?"),
+    (" !", "!"),
+    (" ,", ","),
+    (" ' ", "'"),
+    (" n't", "n't"),
+    (" 'm", "'m"),
+    (" 's", "'s"),
+    (" 've", "'ve"),
+    (" 're", "'re"),
+)
+
 Truncation = Literal["longest_first", "only_first", "only_second", "do_not_truncate"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Encoding:
-    """The tokens of one text or pair, special tokens included: ids and type ids (T,), and how many were cut off."""
+    """The tokens of one text or pair, or of a window of it, special tokens included.
+
+    `ids` and `type_ids` are (T,); `cut` says how many tokens of the text are missing. What only some tasks need is made
+    when it is asked for.
+    """
 
     ids: NDArray[np.int64]
     type_ids: NDArray[np.int64]
     cut: int
+    _raw: Any = None  # tokenizers.Encoding of the whole text: its stubs lack most members
+    _kept: NDArray[np.intp] | None = None  # positions in it of these tokens; all when None
+
+    @functools.cached_property
+    def offsets(self) -> NDArray[np.int64]:
+        """Where each token comes from (T, 2): start and end in characters of its own text; special tokens (0, 0)."""
+        return self._select(np.array(self._raw.offsets, dtype=np.int64).reshape(-1, 2))
+
+    @functools.cached_property
+    def sequences(self) -> NDArray[np.int64]:
+        """Which text each token belongs to (T,): 0 the first, 1 its pair, -1 a special token."""
+        return self._select(_numbers(self._raw.sequence_ids))
+
+    @functools.cached_property
+    def words(self) -> NDArray[np.int64]:
+        """The word of each token (T,), counted in its own text by the pre-tokenizer; -1 for special tokens."""
+        return self._select(_numbers(self._raw.word_ids))
+
+    @functools.cached_property
+    def tokens(self) -> list[str]:
+        """The tokens as the vocabulary spells them."""
+        tokens: list[str] = self._raw.tokens
+        return tokens if self._kept is None else [tokens[position] for position in self._kept]
 
     def row(self, graph: Graph) -> Row:
         """The inputs the graph wants, each (T,) int64.
@@ -37,6 +80,9 @@ class Encoding:
             raise InvalidInput("the text has no tokens: expected at least one character that this model reads")
         row = {"input_ids": self.ids, "attention_mask": np.ones_like(self.ids), "token_type_ids": self.type_ids}
         return {tensor.name: row[tensor.name] for tensor in graph.inputs}
+
+    def _select(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
+        return values if self._kept is None else values[self._kept]
 
 
 class Tokenizer:
@@ -70,16 +116,65 @@ class Tokenizer:
         raw = self._encode(text, pair)
         length = len(raw)
         limit = self.text.max_tokens
-        ids = np.array(raw.ids, dtype=np.int64)
-        type_ids = np.array(raw.type_ids, dtype=np.int64)
         if limit is None or length <= limit:
-            return Encoding(ids, type_ids, 0)
+            return _encoding(raw, None)
         if truncation == "do_not_truncate":
             raise InvalidInput(
                 f"the text has {length} tokens, the model's limit is {limit}; shorten it or allow truncation"
             )
-        keep = _kept(raw, limit, truncation, side or self.text.truncation_side)
-        return Encoding(ids[keep], type_ids[keep], length - len(keep))
+        return _encoding(raw, _kept(raw, limit, truncation, side or self.text.truncation_side))
+
+    def windows(
+        self, text: str, pair: str | None = None, *, stride: int, max_tokens: int | None = None
+    ) -> list[Encoding]:
+        """The tokens in windows of at most `max_tokens` (the model's limit when None), neighbours sharing `stride`.
+
+        With a pair its second text is cut into windows and each holds the whole first one. Windows are those of the
+        tokenizers library (Encoding.truncate). Raises InvalidInput when `stride` leaves no room to move on.
+        """
+        raw = self._encode(text, pair)
+        limit = max_tokens or self.text.max_tokens
+        if limit is None or len(raw) <= limit:
+            return [_encoding(raw, None)]
+        sequences = _numbers(raw.sequence_ids)
+        sliced = np.flatnonzero(sequences == (0 if pair is None else 1))
+        fixed = np.flatnonzero(sequences != (0 if pair is None else 1))
+        room = limit - len(fixed)
+        if room <= stride:
+            raise InvalidInput(
+                f"a window of {limit} tokens has room for {max(room, 0)} beside {len(fixed)} fixed ones; expected a "
+                f"stride below that, given {stride}"
+            )
+        starts = range(0, max(1, len(sliced) - stride), room - stride)
+        return [_encoding(raw, np.sort(np.concatenate([fixed, sliced[start : start + room]]))) for start in starts]
+
+    def id(self, token: str) -> int | None:
+        """The id of a token, None when the vocabulary does not have it."""
+        number: int | None = self._tokenizer.token_to_id(token)
+        return number
+
+    def token(self, number: int) -> str:
+        """The token of an id, as the vocabulary spells it; empty for an id it does not have."""
+        return self._tokenizer.id_to_token(number) or ""
+
+    def special(self, role: str) -> str | None:
+        """The special token of a role, such as "mask_token"."""
+        return self.text.special_tokens.get(role)
+
+    def join(self, tokens: Sequence[str]) -> str:
+        """Tokens back to text (`convert_tokens_to_string` of transformers 4.57.6)."""
+        decoder = self._tokenizer.decoder
+        return decoder.decode(list(tokens)) if decoder is not None else " ".join(tokens)
+
+    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        """Ids back to text, spaces before punctuation cleaned up where the model's tokenizer does that."""
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens)
+        return clean_up_spaces(text) if self.text.clean_up_spaces else text
+
+    @property
+    def subword_prefix(self) -> str | None:
+        """What marks a token that continues a word ("##"); None when tokens are not marked so."""
+        return getattr(self._tokenizer.model, "continuing_subword_prefix", None) or None
 
     def count_prompt(self, prompt: str) -> int:
         """Tokens of a prompt as they stand before a text: special ones included, but not one that closes it."""
@@ -96,6 +191,13 @@ class Tokenizer:
             raise InvalidInput(f"the tokenizer cannot encode the text ({error})") from error
 
 
+def clean_up_spaces(text: str) -> str:
+    """English text without the spaces that joining tokens leaves (`clean_up_tokenization` of transformers 4.57.6)."""
+    for spaced, joined in _SPACES:
+        text = text.replace(spaced, joined)
+    return text
+
+
 def check_inputs(graph: Graph, model_id: str) -> None:
     """Raise UnsupportedModel when a graph wants an input that `Encoding.row` does not give."""
     given = {"input_ids", "attention_mask", "token_type_ids"}
@@ -103,9 +205,20 @@ def check_inputs(graph: Graph, model_id: str) -> None:
         raise UnsupportedModel(f"{model_id}: the graph wants {unknown[0]!r}; text gives {', '.join(sorted(given))}")
 
 
+def _encoding(raw: Any, kept: NDArray[np.intp] | None) -> Encoding:
+    ids, type_ids = np.array(raw.ids, dtype=np.int64), np.array(raw.type_ids, dtype=np.int64)
+    if kept is None:
+        return Encoding(ids, type_ids, 0, raw, None)
+    return Encoding(ids[kept], type_ids[kept], len(ids) - len(kept), raw, kept)
+
+
+def _numbers(values: Sequence[int | None]) -> NDArray[np.int64]:
+    return np.array([-1 if value is None else value for value in values], dtype=np.int64)
+
+
 def _kept(raw: Any, limit: int, truncation: Truncation, side: Side) -> NDArray[np.intp]:
     """Positions that stay: every special token, and of each text as many as fit, from its start (side right) or end."""
-    sequences = np.array([-1 if sequence is None else sequence for sequence in raw.sequence_ids])
+    sequences = _numbers(raw.sequence_ids)
     first, second = np.flatnonzero(sequences == 0), np.flatnonzero(sequences == 1)
     special = np.flatnonzero(sequences == -1)
     sizes = _fit(len(first), len(second), limit - len(special), truncation)

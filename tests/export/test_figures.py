@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from onnxpipe_export.verify import problems, relative_error
+from onnxpipe_export.figures import problems, relative_error
 
 
 def test_errors_are_in_units_of_the_magnitude_but_at_least_of_one():
