@@ -83,13 +83,13 @@ def _server(bundle: str, precision: str) -> Iterator[str]:
     """A server on a free port of the loopback interface, by its URL; stopped as a service manager would stop it."""
     command = [sys.executable, "-m", "onnxpipe", "serve", bundle, "--precision", precision, "--port", "0"]
     command += ["--log-level", "warning"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603 - our own command
-    try:
-        yield _wait_for_url(process)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        code = process.wait(timeout=30)
-        print(f"server stopped with exit code {code}")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own command
+        try:
+            yield _wait_for_url(process)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            code = process.wait(timeout=30)
+            print(f"server stopped with exit code {code}")
 
 
 def _wait_for_url(process: "subprocess.Popen[str]") -> str:

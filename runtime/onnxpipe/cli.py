@@ -28,16 +28,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that `argv` (the process's arguments when None) names; returns the exit code."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     name = next((argument for argument in arguments if argument in _COMMANDS), None)
-    args = argparse.Namespace(command=name, debug="--debug" in arguments)  # until they are parsed: that may fail too
+    args = _parser(name).parse_args(arguments)
     try:
-        args = _parser(name).parse_args(arguments)
         code = int(_module(args.command).run(args))
         sys.stdout.flush()  # here, where it can still be told that the reader left
     except OnnxpipeError as error:
         return _fail(args, error, str(error))
     except ModuleNotFoundError as error:
-        if error.name is None:  # ours: it says what to install
-            return _fail(args, error, str(error))
         extra = _COMMANDS[args.command][1]
         return _fail(args, error, f"`onnxpipe {args.command}` needs {error.name}: pip install 'onnxpipe[{extra}]'")
     except BrokenPipeError:
@@ -74,7 +71,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser(command: str | None) -> argparse.ArgumentParser:
     """All commands with one line each, the arguments of the one that is wanted filled in."""
-    common = argparse.ArgumentParser(add_help=False)
+    common = _Parser(add_help=False)
     common.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks")
     parser = argparse.ArgumentParser(prog="onnxpipe", description="Hugging Face models at the edge.", parents=[common])
     parser.add_argument("--version", action="version", version=f"onnxpipe {__version__}")

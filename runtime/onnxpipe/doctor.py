@@ -4,6 +4,7 @@ import dataclasses
 import importlib.metadata
 import platform
 
+from onnxpipe.errors import ProviderUnavailable
 from onnxpipe.machine import Machine, inspect_machine
 from onnxpipe.session import available_providers
 from onnxpipe.version import __version__
@@ -43,7 +44,7 @@ def diagnose() -> Diagnosis:
     return Diagnosis(
         versions=versions,
         platform=platform.platform(),
-        providers=available_providers(),
+        providers=_providers(),
         machine=machine,
         threads=machine.threads,
         threads_reason=machine.reason,
@@ -58,7 +59,7 @@ def render(diagnosis: Diagnosis) -> list[str]:
     rows = [
         ("platform", diagnosis.platform),
         ("versions", ", ".join(f"{name} {version}" for name, version in diagnosis.versions.items())),
-        ("providers", ", ".join(diagnosis.providers)),
+        ("providers", ", ".join(diagnosis.providers) or "none"),
         ("threads", f"{diagnosis.threads} ({diagnosis.threads_reason})"),
         (
             "memory",
@@ -74,6 +75,13 @@ def render(diagnosis: Diagnosis) -> list[str]:
     return [f"{name:<13} {text}" for name, text in rows]
 
 
+def _providers() -> list[str]:
+    try:
+        return available_providers()
+    except ProviderUnavailable:
+        return []
+
+
 def _installed() -> dict[str, str]:
     found = {}
     for name in _PACKAGES:
@@ -86,6 +94,8 @@ def _installed() -> dict[str, str]:
 
 def _advice(versions: dict[str, str], machine: Machine) -> list[str]:
     advice = []
+    if not {"onnxruntime", "onnxruntime-gpu"} & versions.keys():
+        advice.append("onnxruntime is not installed: pip install 'onnxpipe[cpu]', or 'onnxpipe[gpu]' for CUDA")
     if {"onnxruntime", "onnxruntime-gpu"} <= versions.keys():
         advice.append(
             "onnxruntime and onnxruntime-gpu overwrite each other: pip uninstall -y onnxruntime onnxruntime-gpu, then "

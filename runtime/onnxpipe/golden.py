@@ -29,7 +29,7 @@ def distance(expected: Any, given: Any) -> float:  # JSON data of any shape
     Labelled scores are compared label by label, for two scores that are nearly equal may change places.
     """
     if isinstance(expected, bool) or isinstance(given, bool) or expected is None:
-        return 0.0 if expected == given else float("inf")
+        return 0.0 if expected is given else float("inf")  # in Python, True == 1
     if isinstance(expected, int | float) and isinstance(given, int | float):
         apart = abs(float(expected) - float(given))
         return float("inf") if math.isnan(apart) else apart  # `max` would lose a NaN that is not the first

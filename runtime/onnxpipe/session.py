@@ -10,13 +10,6 @@ from numpy.typing import NDArray
 from onnxpipe.errors import BundleError, ProviderUnavailable
 from onnxpipe.machine import inspect_machine
 
-try:
-    import onnxruntime as ort
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        "onnxpipe needs onnxruntime: pip install 'onnxpipe[cpu]', or 'onnxpipe[gpu]' for CUDA, but not both"
-    ) from error
-
 Array = NDArray[Any]  # any dtype: each graph has its own
 Arrays = dict[str, Array]
 
@@ -61,6 +54,7 @@ class Session:
     def __init__(self, file: Path, providers: Sequence[str] | None = None, threads: int | None = None) -> None:
         self.providers = resolve_providers(providers)
         self._threads = threads or inspect_machine().threads
+        ort = _onnxruntime()
         options = ort.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
@@ -99,7 +93,7 @@ def resolve_providers(requested: Sequence[str] | None) -> list[str]:
 
     Raises ProviderUnavailable for one that this onnxruntime does not have: never a silent fall-back.
     """
-    available = {_short(name): name for name in ort.get_available_providers()}
+    available = {_short(name): name for name in available_providers()}
     names = []
     for name in requested or ["cpu"]:
         if _short(name) not in available:
@@ -113,12 +107,23 @@ def resolve_providers(requested: Sequence[str] | None) -> list[str]:
 
 def available_providers() -> list[str]:
     """The execution providers of this onnxruntime build."""
-    return list(ort.get_available_providers())
+    return list(_onnxruntime().get_available_providers())
 
 
 def onnxruntime_version() -> str:
     """The version of the onnxruntime in use."""
-    return str(ort.__version__)
+    return str(_onnxruntime().__version__)
+
+
+def _onnxruntime() -> Any:  # a module without types
+    # here, not above: `onnxpipe --help` and `doctor` work without it, and say so where it is missing
+    try:
+        import onnxruntime
+    except ModuleNotFoundError:
+        raise ProviderUnavailable(
+            "onnxruntime is not installed: pip install 'onnxpipe[cpu]', or 'onnxpipe[gpu]' for CUDA, but not both"
+        ) from None
+    return onnxruntime
 
 
 def _short(name: str) -> str:

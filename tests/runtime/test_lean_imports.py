@@ -49,8 +49,8 @@ def modules_after(*arguments):
 def test_importing_onnxpipe_loads_nothing_heavy():
     loaded = modules_after()
     assert loaded & HEAVY == set()
-    assert {"numpy", "onnxruntime"} <= loaded
-    assert not loaded & {"tokenizers", "PIL"}
+    assert "numpy" in loaded
+    assert not loaded & {"onnxruntime", "tokenizers", "PIL"}
 
 
 @pytest.mark.parametrize("task", sorted(INPUTS))

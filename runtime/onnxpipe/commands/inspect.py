@@ -4,6 +4,7 @@ import argparse
 import json
 
 from onnxpipe.bundle import Bundle, Tensor, open_bundle
+from onnxpipe.errors import BundleError
 from onnxpipe.golden import check_golden
 from onnxpipe.load import load_model
 from onnxpipe.records import plain
@@ -33,8 +34,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _verify(bundle: Bundle) -> list[str]:
-    bundle.verify()
-    return [
+    problems = []
+    for name in bundle.manifest.files:
+        try:
+            bundle.verify([name])
+        except BundleError as error:
+            problems.append(str(error))
+    return problems or [
         f"{precision}: {problem}"
         for precision in bundle.manifest.variants
         for problem in check_golden(load_model(bundle.path, precision=precision))

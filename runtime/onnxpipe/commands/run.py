@@ -5,7 +5,7 @@ import json
 import sys
 from typing import Any
 
-from onnxpipe.errors import InvalidInput
+from onnxpipe.errors import InvalidInput, OnnxpipeError
 from onnxpipe.load import load
 from onnxpipe.records import plain
 
@@ -36,7 +36,11 @@ def run(args: argparse.Namespace) -> int:
     texts = args.input or ["-"]
     inputs = [_read_input(text) for text in texts]
     answer = pipeline(inputs if len(inputs) > 1 else inputs[0], **parameters)
-    print(json.dumps(plain(answer), ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
+    try:
+        text = json.dumps(plain(answer), ensure_ascii=False, allow_nan=False, indent=2 if sys.stdout.isatty() else None)
+    except ValueError:
+        raise OnnxpipeError("the model's answer to these inputs holds NaN or infinity, which JSON cannot say") from None
+    print(text)
     return 0
 
 
