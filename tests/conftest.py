@@ -11,6 +11,9 @@ import platform
 from collections.abc import Callable
 from pathlib import Path
 
+# before torch is imported: threads that wait for each other cost tiny models more than they gain
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy
 import onnxruntime
 import pytest

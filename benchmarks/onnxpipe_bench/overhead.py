@@ -6,7 +6,7 @@ python -m onnxpipe_bench.overhead BUNDLE [--repeats 300]
 import argparse
 import statistics
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import tokenizers
@@ -35,21 +35,29 @@ def main() -> None:
         for length in _LENGTHS:
             text = "word " * (length - 2)
             tokens = len(model.tokenizer.encode(text).ids)
-            times = interleave({"bare": lambda: bare(text), "call": lambda: pipeline(text)}, repeats=args.repeats)  # noqa: B023
-            # the median of differences of neighbours in time: steadier than the difference of medians
-            overhead = statistics.median(call - base for call, base in zip(times["call"], times["bare"], strict=True))
-            bare_ms, call_ms = percentiles(times["bare"]), percentiles(times["call"])
-            rows.append(
-                {
-                    "precision": precision,
-                    "tokens": tokens,
-                    "bare_ms": bare_ms,
-                    "call_ms": call_ms,
-                    "overhead_ms": round(overhead, 3),
-                }
-            )
-            print(f"{precision:<10} {tokens:>6} {bare_ms['p50']:>9.3f} {call_ms['p50']:>9.3f} {overhead:>9.3f}")
+            figures = measure_overhead(lambda: bare(text), lambda: pipeline(text), args.repeats)  # noqa: B023
+            rows.append({"precision": precision, "tokens": tokens, **figures})
+            print(f"{precision:<10} {tokens:>6} {line(figures)}")
     print(f"-> {write_result('overhead', {'model': model.bundle.manifest.id, 'repeats': args.repeats, 'rows': rows})}")
+
+
+def measure_overhead(bare: Callable[[], object], call: Callable[[], object], repeats: int) -> dict[str, Any]:
+    """Percentiles of both in milliseconds, and the median of differences of neighbours in time.
+
+    That is steadier than the difference of medians.
+    """
+    times = interleave({"bare": bare, "call": call}, repeats=repeats)
+    differences = [given - base for given, base in zip(times["call"], times["bare"], strict=True)]
+    return {
+        "bare_ms": percentiles(times["bare"]),
+        "call_ms": percentiles(times["call"]),
+        "overhead_ms": round(statistics.median(differences), 3),
+    }
+
+
+def line(figures: dict[str, Any]) -> str:
+    """The medians in the columns of the table on the terminal."""
+    return f"{figures['bare_ms']['p50']:>9.3f} {figures['call_ms']['p50']:>9.3f} {figures['overhead_ms']:>9.3f}"
 
 
 def bare_call(model: Model) -> Callable[[str], object]:
