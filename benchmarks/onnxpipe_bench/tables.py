@@ -76,7 +76,38 @@ def _footprint(result: Result) -> str:
     return _markdown(["", "measured"], rows)
 
 
-TABLES: dict[str, Callable[[Result], str]] = {"sts": _sts, "overhead": _overhead, "footprint": _footprint}
+def _task_overhead(result: Result) -> str:
+    rows = [
+        [
+            row["task"],
+            row["precision"],
+            f"{row['bare_ms']['p50']:.2f}",
+            f"{row['overhead_ms']:.2f}",
+            f"{100 * row['overhead_ms'] / row['bare_ms']['p50']:.0f} %",
+        ]
+        for row in result["rows"]
+    ]
+    return _markdown(["task", "precision", "bare run, ms", "overhead, ms", "share"], rows)
+
+
+def _quality(result: Result) -> str:
+    rows = []
+    for row in result["rows"]:
+        low, high = row["interval"]
+        lower, upper = row["difference_interval"]
+        difference = "" if row["engine"] == "torch" else f"{row['difference']:+.2f} ({lower:+.2f} to {upper:+.2f})"
+        score = f"{row['score']:.2f} ({low:.1f} to {high:.1f})"
+        rows.append([row["task"], row["engine"], score, difference, f"{row['same_answers']:.2f} %"])
+    return _markdown(["task", "engine", "points (95 %)", "to torch (95 %)", "same answers as torch"], rows)
+
+
+TABLES: dict[str, Callable[[Result], str]] = {
+    "sts": _sts,
+    "overhead": _overhead,
+    "footprint": _footprint,
+    "task_overhead": _task_overhead,
+    "quality": _quality,
+}
 
 
 def _figure(row: Result, name: str) -> str:
