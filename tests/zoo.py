@@ -1,39 +1,130 @@
 """Tiny random models in hub layout, made in the test run: real architectures, real tokenizers, no downloads.
 
-Weights are drawn large enough that outputs depend on the inputs and labels have clear winners.
+A family's tokenizer is trained to the vocabulary files its models have on the hub; transformers' own class makes the
+rest of it. Weights are drawn large enough that outputs depend on the inputs and have clear winners.
 """
 
+import dataclasses
+import functools
 import json
 import string
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+import sentencepiece
+import tokenizers
 import torch
 import transformers
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import processors
+from transformers import PreTrainedTokenizerFast as FastTokenizer
 
 LABELS = ("sadness", "joy", "love", "anger", "fear")
+TAGS = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC")
 MAX_TOKENS = 64
-_SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+_VOCABULARY = 1500
+_ENCODER_HEADS = ("", "ForSequenceClassification", "ForMaskedLM", "ForTokenClassification", "ForQuestionAnswering")
 
-FAMILIES = ("bert", "distilbert", "roberta")
+Files = dict[str, str]  # a tokenizer class' arguments: what each vocabulary file is for -> its path
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """One kind of model: `train` writes vocabulary files into a folder, `tokenizer` reads them."""
+
+    model_type: str
+    train: Callable[[Iterable[str], Path], Files]
+    tokenizer: Callable[..., FastTokenizer]
+    config: Mapping[str, object]
+    heads: tuple[str, ...] = _ENCODER_HEADS
 
 
 def build_model(family: str, head: str, folder: Path, corpus: Iterable[str], **config: object) -> Path:
     """Write a model of a family into `folder`; `head` is a transformers auto class without its `AutoModel` prefix."""
-    train, tokenizer_class = _TOKENIZERS[family]
-    tokenizer = tokenizer_class(tokenizer_object=train(corpus), model_max_length=MAX_TOKENS)
+    row = _ZOO[family]
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = row.tokenizer(**row.train(corpus, folder), model_max_length=MAX_TOKENS)
     tokenizer.save_pretrained(folder)
     torch.manual_seed(sum(map(ord, family + head)))
-    settings = _CONFIGS[family](len(tokenizer)) | config
-    if head == "ForSequenceClassification" and "num_labels" not in settings:
-        settings |= {"id2label": dict(enumerate(LABELS)), "label2id": {label: i for i, label in enumerate(LABELS)}}
-    model = getattr(transformers, f"AutoModel{head}").from_config(transformers.AutoConfig.for_model(family, **settings))
-    for name, parameter in model.named_parameters():
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=1.0 if name.startswith(("classifier", "score")) else 0.15)
+    settings = {"vocab_size": len(tokenizer), **_special_ids(tokenizer), **row.config, **config}
+    labels = {"ForSequenceClassification": LABELS, "ForTokenClassification": TAGS}.get(head)
+    if labels and not settings.keys() & {"num_labels", "id2label"}:
+        settings |= {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
+    settings = transformers.AutoConfig.for_model(row.model_type, **settings)
+    model = getattr(transformers, f"AutoModel{head}").from_config(settings)
+    _draw_weights(model)
     model.eval().save_pretrained(folder, safe_serialization=True)
     return folder
+
+
+def families(head: str) -> tuple[str, ...]:
+    """The families that have models with a head."""
+    return tuple(name for name, row in _ZOO.items() if head in row.heads)
+
+
+def _special_ids(tokenizer: FastTokenizer) -> dict[str, int | None]:
+    roles = ("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")
+    return {role: getattr(tokenizer, role) for role in roles}
+
+
+def _draw_weights(model: torch.nn.Module) -> None:
+    """Normal weights, wide in embeddings, which are normalised next, and in the layer that answers: the last."""
+    layers = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    wide = [module for module in model.modules() if isinstance(module, torch.nn.Embedding)]
+    for module in layers[:-1]:
+        torch.nn.init.normal_(module.weight, std=0.2)
+    for module in (*wide, layers[-1]):
+        torch.nn.init.normal_(module.weight, std=1.0)
+
+
+def _wordpiece(corpus: Iterable[str], folder: Path, *, special: list[str], lowercase: bool = True) -> Files:
+    tokenizer = tokenizers.BertWordPieceTokenizer(lowercase=lowercase)
+    tokenizer.train_from_iterator(
+        corpus,
+        vocab_size=_VOCABULARY,
+        limit_alphabet=400,
+        initial_alphabet=list(string.digits + string.ascii_letters + string.punctuation),
+        special_tokens=special,
+        show_progress=False,
+    )
+    return {"vocab_file": tokenizer.save_model(str(folder))[0]}
+
+
+def _byte_level_bpe(corpus: Iterable[str], folder: Path, *, special: list[str]) -> Files:
+    tokenizer = tokenizers.ByteLevelBPETokenizer()
+    tokenizer.train_from_iterator(corpus, vocab_size=_VOCABULARY, special_tokens=special, show_progress=False)
+    return dict(zip(("vocab_file", "merges_file"), tokenizer.save_model(str(folder)), strict=True))
+
+
+def _unigram(corpus: Iterable[str], folder: Path, *, file: str, **special: object) -> Files:
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=(line for text in corpus for line in text.splitlines()),
+        model_prefix=str(folder / Path(file).stem),
+        vocab_size=_VOCABULARY,
+        minloglevel=2,
+        **special,
+    )
+    (folder / f"{Path(file).stem}.vocab").unlink()
+    return {"vocab_file": str(folder / file)}
+
+
+def _modernbert_tokenizer(
+    vocab_file: str, merges_file: str, **settings: object
+) -> transformers.PreTrainedTokenizerFast:
+    """ModernBERT has no tokenizer class of its own: what its tokenizer.json says."""
+    tokenizer = tokenizers.ByteLevelBPETokenizer.from_file(vocab_file, merges_file, unicode_normalizer="nfc")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")],
+    )
+    roles = {f"{token.strip('[]').lower()}_token": token for token in _BERT_SPECIAL}
+    roles["mask_token"] = tokenizers.AddedToken("[MASK]", lstrip=True, special=True)
+    return FastTokenizer(
+        tokenizer_object=tokenizer._tokenizer,
+        model_input_names=["input_ids", "attention_mask"],
+        **roles,
+        **settings,
+    )
 
 
 def add_sentence_transformers_files(
@@ -63,64 +154,102 @@ def _write(file: Path, content: object) -> None:
     file.write_text(json.dumps(content), encoding="utf-8")
 
 
-def _wordpiece(corpus: Iterable[str]) -> Tokenizer:
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=1500,
-        special_tokens=special,
-        initial_alphabet=list(string.digits + string.ascii_lowercase + string.punctuation),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(corpus, trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    return tokenizer
+_BERT_SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+_bert_wordpiece = functools.partial(_wordpiece, special=_BERT_SPECIAL)
+_roberta_bpe = functools.partial(_byte_level_bpe, special=["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
 
-
-def _byte_level_bpe(corpus: Iterable[str]) -> Tokenizer:
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=1500,
-        special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(corpus, trainer)
-    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
-    return tokenizer
-
-
-def _bert(vocab_size: int) -> dict[str, object]:
-    return {"vocab_size": vocab_size, "max_position_embeddings": MAX_TOKENS, **_SIZES}
-
-
-def _distilbert(vocab_size: int) -> dict[str, object]:
-    sizes = {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64, "seq_classif_dropout": 0.0}
-    return {"vocab_size": vocab_size, "max_position_embeddings": MAX_TOKENS, **sizes}
-
-
-def _roberta(vocab_size: int) -> dict[str, object]:
-    special = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
-    return {
-        "vocab_size": vocab_size,
-        "max_position_embeddings": MAX_TOKENS + 2,
-        "type_vocab_size": 1,
-        **special,
-        **_SIZES,
-    }
-
-
-_CONFIGS = {"bert": _bert, "distilbert": _distilbert, "roberta": _roberta}
-# family -> (what trains its tokenizer, the transformers class that wraps it)
-_TOKENIZERS = {
-    "bert": (_wordpiece, transformers.BertTokenizerFast),
-    "distilbert": (_wordpiece, transformers.DistilBertTokenizerFast),
-    "roberta": (_byte_level_bpe, transformers.RobertaTokenizerFast),
+_ALBERT_PIECES = {"pad_id": 0, "unk_id": 1, "bos_id": -1, "eos_id": -1, "control_symbols": ["[CLS]", "[SEP]", "[MASK]"]}
+_DEBERTA_PIECES = {"pad_id": 0, "bos_id": 1, "eos_id": 2, "unk_id": 3} | {
+    f"{role}_piece": f"[{token}]" for role, token in {"pad": "PAD", "bos": "CLS", "eos": "SEP", "unk": "UNK"}.items()
 }
+
+_SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+_POSITIONS = {"max_position_embeddings": MAX_TOKENS}
+# positions are counted from behind the padding token's id, 1
+_SHIFTED_POSITIONS = {"max_position_embeddings": MAX_TOKENS + 2}
+_NO_TYPES = {"type_vocab_size": 1}
+_BART_SIZES = {"d_model": 32} | {
+    f"{side}_{size}": number
+    for side in ("encoder", "decoder")
+    for size, number in {"layers": 2, "attention_heads": 4, "ffn_dim": 64}.items()
+}
+
+# as release 3: relative positions only, no token types
+_DEBERTA_RELATIVE = {
+    "type_vocab_size": 0,
+    "position_biased_input": False,
+    "relative_attention": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "position_buckets": 8,
+    "share_att_key": True,
+    "norm_rel_ebd": "layer_norm",
+}
+
+_ZOO = {
+    "bert": Family("bert", _bert_wordpiece, transformers.BertTokenizerFast, _SIZES | _POSITIONS),
+    "bert-cased": Family(
+        "bert",
+        functools.partial(_bert_wordpiece, lowercase=False),
+        functools.partial(transformers.BertTokenizerFast, do_lower_case=False),
+        _SIZES | _POSITIONS,
+    ),
+    "distilbert": Family(
+        "distilbert",
+        _bert_wordpiece,
+        transformers.DistilBertTokenizerFast,
+        _POSITIONS | {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64},
+    ),
+    "roberta": Family(
+        "roberta", _roberta_bpe, transformers.RobertaTokenizerFast, _SIZES | _SHIFTED_POSITIONS | _NO_TYPES
+    ),
+    "xlm-roberta": Family(
+        "xlm-roberta",
+        functools.partial(_unigram, file="sentencepiece.bpe.model"),
+        transformers.XLMRobertaTokenizerFast,
+        _SIZES | _SHIFTED_POSITIONS | _NO_TYPES,
+    ),
+    "albert": Family(
+        "albert",
+        functools.partial(_unigram, file="spiece.model", **_ALBERT_PIECES),
+        transformers.AlbertTokenizerFast,
+        _SIZES | _POSITIONS | {"embedding_size": 16},
+    ),
+    "electra": Family(
+        "electra", _bert_wordpiece, transformers.ElectraTokenizerFast, _SIZES | _POSITIONS | {"embedding_size": 16}
+    ),
+    "mpnet": Family(
+        "mpnet",
+        functools.partial(_wordpiece, special=["<s>", "<pad>", "</s>", "<unk>", "[UNK]", "<mask>"]),
+        transformers.MPNetTokenizerFast,
+        _SIZES | _SHIFTED_POSITIONS,
+    ),
+    "deberta-v2": Family(
+        "deberta-v2",
+        functools.partial(_unigram, file="spm.model", **_DEBERTA_PIECES),
+        transformers.DebertaV2TokenizerFast,
+        _SIZES | _POSITIONS | _DEBERTA_RELATIVE,
+    ),
+    # every second layer looks at no more than four neighbours on each side
+    "modernbert": Family(
+        "modernbert",
+        functools.partial(_byte_level_bpe, special=_BERT_SPECIAL),
+        _modernbert_tokenizer,
+        _SIZES | _POSITIONS | {"local_attention": 8, "global_attn_every_n_layers": 2},
+    ),
+    "bart": Family(
+        "bart",
+        _roberta_bpe,
+        transformers.BartTokenizerFast,
+        _POSITIONS | _BART_SIZES,
+        heads=("ForSequenceClassification",),
+    ),
+    # its own limit of 512 tokens, not MAX_TOKENS: tables are long; the range is that of the weights that score cells
+    "tapas": Family(
+        "tapas",
+        functools.partial(_wordpiece, special=[*_BERT_SPECIAL, "[EMPTY]"]),
+        lambda vocab_file, **_: transformers.TapasTokenizer(vocab_file),
+        _SIZES | {"initializer_range": 1.0},
+        heads=("ForTableQuestionAnswering",),
+    ),
+}
+FAMILIES = tuple(name for name, row in _ZOO.items() if set(row.heads) == set(_ENCODER_HEADS))

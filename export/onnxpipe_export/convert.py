@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from onnxpipe.bundle import Dim, Graph, Tensor
 from onnxpipe.errors import UnsupportedModel
 from onnxpipe.session import Port, Session
+from onnxpipe_export.patches import patched
 from onnxpipe_export.recipes import Recipe
 from onnxpipe_export.source import SourceModel
 
@@ -41,7 +42,7 @@ class OptimumExporter:
         from optimum.exporters.onnx import onnx_export_from_model
 
         scratch = folder / "optimum"
-        with quiet():
+        with quiet(), patched(model):
             try:
                 onnx_export_from_model(model, scratch, task=recipe.exporter_task, do_validation=False)
             except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
@@ -80,7 +81,9 @@ def describe_graph(file: Path, recipe: Recipe, pads: dict[str, int]) -> Graph:
         raise UnsupportedModel(f"the exported graph has no output {missing[0]!r}; it has: {', '.join(outputs)}")
     return Graph(
         inputs=tuple(_tensor(port, pads.get(port.name, 0)) for port in session.inputs),
-        outputs=tuple(_tensor(outputs[name]) for name in recipe.outputs),
+        outputs=tuple(
+            _tensor(outputs[name]) for name in (*recipe.outputs, *recipe.optional_outputs) if name in outputs
+        ),
     )
 
 

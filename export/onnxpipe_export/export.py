@@ -12,13 +12,13 @@ from onnxpipe.golden import check_golden
 from onnxpipe.load import load_model, make_pipeline
 from onnxpipe.pipeline import Model
 from onnxpipe.records import plain
-from onnxpipe.session import onnxruntime_version
+from onnxpipe.session import Session, onnxruntime_version
 from onnxpipe.version import __version__
 from onnxpipe_export.convert import Exporter, OptimumExporter, describe_graph, load_torch
 from onnxpipe_export.progress import Progress
 from onnxpipe_export.recipes import Recipe, choose_recipe
 from onnxpipe_export.samples import with_mask
-from onnxpipe_export.sections import classification_section, embedding_section, text_section
+from onnxpipe_export.sections import classification_section, embedding_section, table_section, text_section
 from onnxpipe_export.source import SourceModel, find_model
 from onnxpipe_export.tokenizer import load_tokenizer, write_tokenizer
 from onnxpipe_export.variants import Outcome, candidate_model, check_precisions, make_variants, stage_count
@@ -71,7 +71,7 @@ def export(
         with progress.stage("load the model"):
             source = find_model(str(model), revision)
             recipe = choose_recipe(source, task)
-            tokenizer = load_tokenizer(source)
+            tokenizer = load_tokenizer(source, recipe.tokenizer_class)
             torch_model = load_torch(source, recipe)
         with progress.stage("convert"):
             (folder / "onnx").mkdir()
@@ -79,7 +79,7 @@ def export(
             write_tokenizer(tokenizer, folder)
             shutil.copyfile(source.folder / "config.json", folder / "config.json")
             draft = _draft(source, bundle_id, recipe, exporter, torch_model, tokenizer, folder, files)
-            reference = candidate_model(folder, draft, "fp32", TorchEngine(torch_model, recipe.outputs))
+            reference = candidate_model(folder, draft, "fp32", TorchEngine(torch_model, draft.graphs["model"]))
             check_tokens(reference, tokenizer)
         outcomes, variants = make_variants(folder, draft, reference, recipe, precisions, progress)
         if not variants:
@@ -116,19 +116,36 @@ def _draft(
         text=text_section(source, model, tokenizer),
         embedding=embedding_section(source) if "embedding" in recipe.sections else None,
         classification=classification_section(model) if "classification" in recipe.sections else None,
+        table=table_section(source, model, tokenizer) if "table" in recipe.sections else None,
         tools={"onnxpipe": __version__, "onnxruntime": onnxruntime_version(), **exporter.tools()},
         files=list_files(folder),
     )
 
 
 def _golden(reference: Model, recipe: Recipe, variants: Mapping[str, Variant]) -> tuple[Golden, ...]:
-    """A request to the model's own task with torch's answer to it."""
+    """A request to the model's own task per precision: with torch's answer for fp32, else with the variant's own.
+
+    A quantised answer may rightly differ from torch's in more than numbers, by an entity for instance; how much it does
+    was judged before.
+    """
     inputs = with_mask([recipe.golden or recipe.samples[0]], reference)[0]
-    answer = plain(make_pipeline(reference)(inputs, **recipe.parameters))
-    tolerance = {precision: recipe.golden_tolerance[precision] for precision in variants}
-    return (
-        Golden(task=recipe.task, inputs=inputs, parameters=recipe.parameters, expected=answer, tolerance=tolerance),
-    )
+    parameters = recipe.parameters if recipe.golden_parameters is None else recipe.golden_parameters
+    golden = []
+    for precision, variant in variants.items():
+        model = reference
+        if precision != "fp32":
+            session = Session(reference.bundle.path / variant.files["model"])
+            model = candidate_model(reference.bundle.path, reference.bundle.manifest, precision, session)
+        golden.append(
+            Golden(
+                task=recipe.task,
+                inputs=inputs,
+                parameters=parameters,
+                expected=plain(make_pipeline(model)(inputs, **parameters)),
+                tolerance={precision: recipe.golden_tolerance[precision]},
+            )
+        )
+    return tuple(golden)
 
 
 def _reopen(folder: Path, manifest: Manifest) -> None:

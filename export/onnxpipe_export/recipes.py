@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from onnxpipe.errors import UnsupportedModel
-from onnxpipe_export.samples import TEXTS
+from onnxpipe_export.samples import CONTEXTS, MASKED, PAIRS, TABLES, TEXTS
 from onnxpipe_export.source import SourceModel
 
 # the manifest's sections beside `text`
-Section = Literal["embedding", "classification"]
+Section = Literal["embedding", "classification", "table"]
 # how a precision's answers are judged beside torch's, see `figures`
 Judge = Literal["cosine", "scores", "choices"]
 
@@ -29,10 +29,11 @@ class Recipe:
     """How models of one task are exported.
 
     The task is guessed for classes that end with one of `architectures`, where `applies` (None: always) holds for
-    config.json; the first row that fits wins. The model is verified as `verified_as` (its own task when None) on
-    `samples` with `parameters`. The bundle's golden request is `golden`, the first sample when None; `golden_tolerance`
-    says, per precision, how far any number of a golden answer may be
-    from torch's on another machine.
+    config.json; the first row that fits wins. `outputs` are those of all its models, `optional_outputs` those that only
+    some have. The model is verified as `verified_as` (its own task when None) on `samples` with `parameters`. The
+    bundle's golden request is `golden`, the first sample when None, with `golden_parameters`, those of the verification
+    when None; `golden_tolerance` says, per precision, how far any number of a golden answer may be from torch's on
+    another machine.
     """
 
     task: str
@@ -41,13 +42,16 @@ class Recipe:
     applies: Callable[[Mapping[str, Any]], bool] | None = None
     sections: tuple[Section, ...] = ()
     auto_class: str
+    tokenizer_class: str = "AutoTokenizer"
     exporter_task: str
     outputs: tuple[str, ...] = ("logits",)
+    optional_outputs: tuple[str, ...] = ()
     judge: Judge
     verified_as: str | None = None
     samples: tuple[object, ...] = TEXTS
     parameters: Mapping[str, object] = dataclasses.field(default_factory=dict)
     golden: object = None
+    golden_parameters: Mapping[str, object] | None = None
     tolerance: Mapping[str, Mapping[str, float]]
     golden_tolerance: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"fp32": 1e-4, "int8": 0.2})
 
@@ -68,6 +72,7 @@ _EMBEDDING = Recipe(
     judge="cosine",
     verified_as="feature-extraction",
     tolerance=_COSINE,
+    golden_parameters={"normalize": True},  # of length 1: magnitudes of hidden states differ from model to model
     golden_tolerance={"fp32": 1e-4, "int8": 0.1},
 )
 _CLASSIFIER = Recipe(
@@ -78,6 +83,7 @@ _CLASSIFIER = Recipe(
     exporter_task="text-classification",
     judge="scores",
     verified_as="text-classification",
+    samples=(*TEXTS, *PAIRS),
     tolerance=_SCORES,
 )
 
@@ -91,9 +97,66 @@ RECIPES = {
             other_tasks=("feature-extraction",),
             architectures=(),
             golden={"source_sentence": TEXTS[0], "sentences": TEXTS[1:5]},
+            golden_parameters=None,
         ),
         _EMBEDDING,
+        # a classifier too, which the labels of its config tell apart: before all others
+        dataclasses.replace(
+            _CLASSIFIER,
+            task="zero-shot-classification",
+            other_tasks=("text-classification",),
+            applies=has_entailment,
+            golden="Her new book compares the railways of India, Japan and Switzerland.",
+            golden_parameters={"candidate_labels": ("travel",)},  # one label: an order of several may change in int8
+        ),
         _CLASSIFIER,
+        Recipe(
+            task="fill-mask",
+            architectures=("ForMaskedLM",),
+            auto_class="AutoModelForMaskedLM",
+            exporter_task="fill-mask",
+            judge="choices",
+            samples=MASKED,
+            golden="That is a happy {mask}.",
+            golden_parameters={"targets": ("person",)},  # one word: the likeliest of all may be others in int8
+            tolerance=_CHOICES,
+        ),
+        Recipe(
+            task="token-classification",
+            architectures=("ForTokenClassification",),
+            sections=("classification",),
+            auto_class="AutoModelForTokenClassification",
+            exporter_task="token-classification",
+            judge="choices",
+            golden="My name is Sarah Jessica Parker and I live in New York.",
+            tolerance=_CHOICES,
+        ),
+        # its architecture ends as those of the next row do: before it
+        Recipe(
+            task="table-question-answering",
+            architectures=("TapasForQuestionAnswering",),
+            sections=("table",),
+            auto_class="AutoModelForTableQuestionAnswering",
+            # the words of a table are BERT's; the model's own class is slow, and the runtime does what else it does
+            tokenizer_class="BertTokenizerFast",
+            exporter_task="token-classification",
+            optional_outputs=("logits_aggregation",),
+            judge="choices",
+            samples=TABLES,
+            tolerance=_CHOICES,
+        ),
+        Recipe(
+            task="question-answering",
+            architectures=("ForQuestionAnswering",),
+            auto_class="AutoModelForQuestionAnswering",
+            exporter_task="question-answering",
+            outputs=("start_logits", "end_logits"),
+            judge="choices",
+            samples=CONTEXTS,
+            parameters={"doc_stride": 16},  # the reference's default leaves short models no room beside a question
+            golden={"question": "Who wrote the letter?", "context": "Anna wrote the letter on Friday."},
+            tolerance=_CHOICES,
+        ),
     )
 }
 

@@ -28,8 +28,14 @@ TEXTS = (
     "long text that goes on and on without ever coming to a point, and then on again " * 80,
 )
 
-# "{mask}" is replaced by the model's own mask token.
-MASKED = tuple(f"{text} {{mask}}." for text in TEXTS[:-1])
+# Last and longest a pair: it shares a padded batch with single texts.
+PAIRS = (
+    {"text": "Where was the meeting?", "text_pair": "The meeting was moved to Basel."},
+    {"text": TEXTS[-1], "text_pair": TEXTS[3]},
+)
+
+# "{mask}" is replaced by the model's own mask token. In front, where no limit cuts it off.
+MASKED = tuple(f"{{mask}} {text}" for text in TEXTS)
 
 _QUESTIONS = (
     "What is it about?",
@@ -40,6 +46,34 @@ _QUESTIONS = (
 CONTEXTS = tuple(
     {"question": _QUESTIONS[index % len(_QUESTIONS)], "context": context} for index, context in enumerate(TEXTS)
 )
+
+_TABLES: tuple[dict[str, list[str]], ...] = (
+    {
+        "Actor": ["Brad Pitt", "Leonardo Di Caprio", "George Clooney"],
+        "Age": ["56", "45", "59"],
+        "Movies": ["87", "53", "69"],
+        "Date of birth": ["18 December 1963", "11 November 1974", "6 May 1961"],
+    },
+    {
+        "Train": ["IC 5", "RE 71", "?", "S 3"],
+        "Leaves": ["8:05", "8:20", "8:31", "n/a"],
+        "Fare": ["€12.50", "7,80", "", "3"],
+        "都市": ["東京", "大阪", "京都", "名古屋"],
+    },
+    # more rows than most models have room for
+    {
+        "Day": [f"{day}. March 2009" for day in range(1, 120)],
+        "Rain": [f"{day % 7}.{day % 10} mm" for day in range(1, 120)],
+    },
+    {"Only": ["one"]},
+)
+_TABLE_QUESTIONS = (
+    "How many movies did Leonardo Di Caprio make?",
+    "What is the average?",
+    "Which came before 11 November 1974 or cost more than 7?",
+    "Who was born in 1961?",
+)
+TABLES = tuple({"table": table, "query": question} for table in _TABLES for question in _TABLE_QUESTIONS)
 
 
 def with_mask(samples: Sequence[object], model: Model) -> list[object]:

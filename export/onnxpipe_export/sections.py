@@ -7,7 +7,7 @@ tokenizer and the position table; labels and activation from config.json.
 import dataclasses
 from typing import Any
 
-from onnxpipe.bundle import Activation, Classification, Embedding, Pooling, Text
+from onnxpipe.bundle import Activation, Classification, Embedding, Pooling, Table, Text
 from onnxpipe.errors import UnsupportedModel
 from onnxpipe_export.source import SourceModel
 
@@ -87,13 +87,41 @@ def text_section(source: SourceModel, model: Any, tokenizer: Any) -> Text:  # a 
 
 
 def _positions(model: Any) -> int | None:
-    """Tokens the position table has room for; tables with a padding row start counting behind it (RoBERTa)."""
+    """Tokens the position table has room for; tables with a padding row start counting behind it (RoBERTa).
+
+    Without such a table (relative or rotary positions, BART's own): what the config says it was made for.
+    """
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and hasattr(module, "num_embeddings"):
             padding = getattr(module, "padding_idx", None)
             return int(module.num_embeddings) - (0 if padding is None else padding + 1)
     positions = getattr(model.config, "max_position_embeddings", None)
     return int(positions) if positions else None
+
+
+def table_section(source: SourceModel, model: Any, tokenizer: Any) -> Table:  # a torch module and its tokenizer
+    """How tables are read, from the tokenizer's settings, and how their cells are chosen, from the model's."""
+    settings = source.read_json("tokenizer_config.json") or {}
+    config = model.config
+    # ids count from 1, 0 being the header, and the largest that the tokenizer knows is never reached
+    columns, rows = (
+        min(settings.get(name) or tokenizer.model_max_length, size) - 1
+        for name, size in zip(("max_column_id", "max_row_id"), config.type_vocab_sizes[1:3], strict=True)
+    )
+    trim = settings.get("cell_trim_length", -1)
+    labels = config.aggregation_labels or {}
+    return Table(
+        empty_token=settings.get("empty_token", "[EMPTY]"),
+        type_sizes=tuple(config.type_vocab_sizes),
+        max_columns=columns,
+        max_rows=rows,
+        max_cell_tokens=None if trim < 0 else max(trim, 1),  # the reference reads one word of a cell at 0 too
+        min_question_tokens=settings.get("min_question_length"),
+        max_question_tokens=settings.get("max_question_length"),
+        read_header=not settings.get("strip_column_names", False),
+        aggregations=tuple(str(labels[index]) for index in range(config.num_aggregation_labels) if labels),
+        no_aggregation=config.no_aggregation_label_index,
+    )
 
 
 def classification_section(model: Any) -> Classification:

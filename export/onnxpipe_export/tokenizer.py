@@ -13,17 +13,18 @@ from onnxpipe_export.source import SourceModel
 _KEPT = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
 
-def load_tokenizer(source: SourceModel) -> Any:  # a transformers fast tokenizer
+def load_tokenizer(source: SourceModel, tokenizer_class: str = "AutoTokenizer") -> Any:  # a transformers fast one
     """The reference tokenizer, fast; slow ones (vocab.txt, sentencepiece) are converted while loading.
 
     A sentence-transformers model that asks for lower-casing gets it as a first normaliser, as that library does.
     Raises UnsupportedModel when there is none, or when transformers knows no conversion.
     """
-    from transformers import AutoTokenizer
+    import transformers
 
+    loader = getattr(transformers, tokenizer_class)
     with quiet():
         try:
-            tokenizer = AutoTokenizer.from_pretrained(source.folder, use_fast=True, trust_remote_code=False)
+            tokenizer = loader.from_pretrained(source.folder, trust_remote_code=False)
         except Exception as error:  # conversion raises whatever the vocabulary provokes
             raise UnsupportedModel(
                 f"{source.name}: transformers cannot load its tokenizer ({first_line(error)})"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from onnxpipe.batching import Row, run_batch, run_rows
+from onnxpipe.bundle import Graph
 from onnxpipe.errors import UnsupportedModel
 from onnxpipe.load import make_pipeline
 from onnxpipe.pipeline import Model
@@ -29,16 +30,16 @@ class TorchEngine:
 
     device = "cpu"
 
-    def __init__(self, model: Any, outputs: tuple[str, ...]) -> None:  # a torch module: torch is untyped here
+    def __init__(self, model: Any, graph: Graph) -> None:  # a torch module: torch is untyped here
         import torch
 
         self._torch = torch
         self._model = model
-        self._outputs = outputs
+        self._outputs = [tensor.name for tensor in graph.outputs]
         self.threads: int = torch.get_num_threads()
 
     def run(self, feeds: Mapping[str, Array]) -> Arrays:
-        """The recipe's outputs for one batch of inputs."""
+        """The outputs of the graph it stands for, for one batch of inputs."""
         with self._torch.inference_mode():
             outputs = self._model(**{name: self._torch.from_numpy(array) for name, array in feeds.items()})
         return {name: outputs[name].numpy() for name in self._outputs}
@@ -109,7 +110,7 @@ class Verifier:
         return figures | judge(self._recipe.judge, self._pipeline, self._works, self._expected, alone), invariant
 
     def _error(self, expected: Arrays, given: Arrays) -> float:
-        return max(relative_error(expected[name], given[name]) for name in self._recipe.outputs)
+        return max(relative_error(expected[name], given[name]) for name in expected)
 
     @property
     def rows(self) -> int:

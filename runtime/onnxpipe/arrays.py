@@ -22,7 +22,12 @@ def sigmoid(logits: Floats) -> Floats:
 
 def descending(scores: Floats, k: int | None = None) -> NDArray[np.intp]:
     """Indices of the `k` largest of (C,) scores (all when None), largest first, ties in index order."""
-    return np.argsort(-scores, kind="stable")[:k]
+    keys = -scores
+    if k is None or k >= len(keys):
+        return np.argsort(keys, kind="stable")
+    # a few of a whole vocabulary: sort only those up to the k-th, with its ties; `not >`, so that no NaN gets lost
+    candidates = np.flatnonzero(~(keys > np.partition(keys, k - 1)[k - 1]))
+    return candidates[np.argsort(keys[candidates], kind="stable")][:k]
 
 
 def normalize(vectors: Floats) -> Floats:

@@ -4,7 +4,8 @@ A row is one example's inputs without the batch axis. The graph's shape template
 padded to the longest row of the batch and cut back in the outputs that share its name.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -17,18 +18,26 @@ Row = Mapping[str, Array]
 # point where a larger batch stops being faster on a CPU.
 MAX_BATCH_ELEMENTS = 8192
 
+# Numbers of one output in one run, 128 MB of float32: graphs that score a whole vocabulary at every token get there.
+MAX_BATCH_OUTPUTS = 2**25
+
 
 def run_rows(engine: Engine, graph: Graph, rows: Sequence[Row], *, together: bool) -> list[Arrays]:
     """The outputs of each row, in the order of `rows`, without the batch axis and without padding.
 
     `together` false runs every row alone, for graphs whose answer to a row depends on its neighbours.
     """
-    results: list[Arrays] = [{} for _ in rows]
+    outputs = dict(iterate_rows(engine, graph, rows, together=together))
+    return [outputs[index] for index in range(len(rows))]
+
+
+def iterate_rows(engine: Engine, graph: Graph, rows: Sequence[Row], *, together: bool) -> Iterator[tuple[int, Arrays]]:
+    """The same batch by batch, each row's outputs with its index: rows of one length come one after the other.
+
+    Outputs are views of their batch, which is in memory as long as one of them.
+    """
     for members in _groups(rows, graph, together=together):
-        outputs = run_batch(engine, graph, [rows[index] for index in members])
-        for index, output in zip(members, outputs, strict=True):
-            results[index] = output
-    return results
+        yield from zip(members, run_batch(engine, graph, [rows[index] for index in members]), strict=True)
 
 
 def run_batch(engine: Engine, graph: Graph, rows: Sequence[Row]) -> list[Arrays]:
@@ -67,7 +76,10 @@ def stack(arrays: Sequence[Array], tensor: Tensor) -> Array:
 def _groups(rows: Sequence[Row], graph: Graph, *, together: bool) -> list[list[int]]:
     if not together or len(rows) == 1:
         return [[index] for index in range(len(rows))]
-    return plan_batches([int(row[graph.inputs[0].name].size) for row in rows], MAX_BATCH_ELEMENTS)
+    # every element of the input may give as many numbers as the fixed axes of an output have
+    widest = max(math.prod(dim for dim in tensor.shape if isinstance(dim, int)) for tensor in graph.outputs)
+    max_elements = min(MAX_BATCH_ELEMENTS, MAX_BATCH_OUTPUTS // widest)
+    return plan_batches([int(row[graph.inputs[0].name].size) for row in rows], max_elements)
 
 
 def _unpad(outputs: Arrays, position: int, row: Row, graph: Graph) -> Arrays:

@@ -128,10 +128,40 @@ class Classification(Record):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Golden(Record):
-    """A request and the reference's answer to it, for warming up and for `inspect --verify`.
+class Table(Record):
+    """How a question and a table become one row of tokens, and what the outputs make of the cells.
 
-    `tolerance` holds, per precision, how far any number of the answer may be from `expected`.
+    `type_sizes` are the entries of the model's seven token-type tables: segment, column, row, previous label, rank,
+    inverse rank and numeric relation. `max_columns` and `max_rows` are as many as it can tell apart, the header not
+    counted; words that begin beyond `max_cell_tokens` are left out of a cell, and questions outside of the two bounds
+    altogether. A cell is an answer when the mean of its tokens' scores is above `threshold`. `aggregations` name what
+    the second output chooses from, `no_aggregation` the place of the one that leaves the cells as they are.
+    """
+
+    empty_token: str
+    type_sizes: tuple[int, ...]
+    max_columns: int
+    max_rows: int
+    max_cell_tokens: int | None = parameter(None, ge=1, description="Tokens of one cell; all when absent.")
+    min_question_tokens: int | None = None
+    max_question_tokens: int | None = None
+    read_header: bool = True
+    threshold: float = 0.5
+    aggregations: tuple[str, ...] = ()
+    no_aggregation: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.type_sizes) != 7:
+            raise FieldError("type_sizes", f"expected 7 sizes, given {len(self.type_sizes)}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Golden(Record):
+    """A request and the answer to it, for warming up and for `inspect --verify`.
+
+    `expected` is torch's answer for fp32, and for a quantised precision its own on the machine it was verified on.
+    `tolerance` holds the precisions it is for, and how far any number of their answers may be from it.
     """
 
     task: str
@@ -163,6 +193,7 @@ class Manifest(Record):
     text: Text | None = None
     embedding: Embedding | None = None
     classification: Classification | None = None
+    table: Table | None = None
     golden: tuple[Golden, ...] = ()
     tools: Mapping[str, str]
     files: Mapping[str, FileEntry]

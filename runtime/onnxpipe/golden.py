@@ -12,10 +12,10 @@ from onnxpipe.records import plain
 def check_golden(model: Model) -> list[str]:
     """What differs by more than the manifest allows, one line per request; empty when all is well."""
     problems = []
-    for golden in model.bundle.manifest.golden:
+    for golden in model.golden:
         answer = plain(make_pipeline(model, golden.task)(golden.inputs, **golden.parameters))
         worst = distance(golden.expected, answer)
-        allowed = golden.tolerance.get(model.precision, 0.0)
+        allowed = golden.tolerance[model.precision]
         if worst > allowed:
             problems.append(
                 f"{golden.task}: an answer differs from the reference by {worst:.3g}, allowed is {allowed:.3g}"

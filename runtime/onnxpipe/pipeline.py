@@ -9,11 +9,11 @@ import dataclasses
 import functools
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast, get_args, get_origin, overload
 
-from onnxpipe.batching import Row, run_rows
-from onnxpipe.bundle import Bundle, Graph, Variant
+from onnxpipe.batching import Row, iterate_rows
+from onnxpipe.bundle import Bundle, Golden, Graph, Variant
 from onnxpipe.errors import UnsupportedModel
 from onnxpipe.records import FieldError, Record, convert, read
 from onnxpipe.session import Arrays, Engine
@@ -25,7 +25,8 @@ I = TypeVar("I")  # noqa: E741 - inputs, parameters, results: the letters of the
 P = TypeVar("P", bound=Record)
 R = TypeVar("R")
 
-# Inputs of one call that are in memory as rows and outputs at once; sorting by length happens inside such a window.
+# Rows of one call that are in memory at once (an input's rows stay together, however many); sorting by length happens
+# inside such a window.
 WINDOW = 512
 
 
@@ -49,13 +50,18 @@ class Model:
             raise UnsupportedModel(f"{self.bundle.manifest.id} has no tokenizer, so it cannot read text")
         return Tokenizer(self.bundle.file(text.tokenizer), text)
 
+    @property
+    def golden(self) -> list[Golden]:
+        """The bundle's golden requests for the precision that is loaded."""
+        return [golden for golden in self.bundle.manifest.golden if self.precision in golden.tolerance]
+
     def graph(self, name: str = "model") -> Graph:
         """What the named graph takes and gives."""
         return self.bundle.manifest.graphs[name]
 
-    def run(self, rows: Sequence[Row], graph: str = "model") -> list[Arrays]:
-        """Outputs of each row, run through the named graph together or, where that would change them, one by one."""
-        return run_rows(self.sessions[graph], self.graph(graph), rows, together=self.variant.batch_invariant)
+    def run(self, rows: Sequence[Row], graph: str = "model") -> Iterator[tuple[int, Arrays]]:
+        """Each row's index and outputs, run through the named graph together or, where that changes them, singly."""
+        return iterate_rows(self.sessions[graph], self.graph(graph), rows, together=self.variant.batch_invariant)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +72,17 @@ class Work(Generic[R]):
     finish: Callable[[list[Arrays]], R]
     truncated_tokens: int = 0
     warnings: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class WireForm:
+    """Another form of a task's HTTP result, for clients that expect it: product in their `user-agent` -> since version.
+
+    `convert` makes it from a result; its return annotation documents it.
+    """
+
+    convert: Callable[[Any], object]  # from the R of the pipeline that declares it
+    clients: Mapping[str, tuple[int, ...]]
 
 
 @dataclasses.dataclass
@@ -84,10 +101,12 @@ class Answer(Generic[R]):
 class Pipeline(ABC, Generic[I, P, R]):
     """A task over a loaded model. Safe to call from several threads.
 
-    `nested` says that the classic HTTP answer to a single input is a list of one result.
+    `nested` says that the classic HTTP answer to a single input is a list of one result; `tasks_form` is the form that
+    newer documents of the API (huggingface.js `tasks`) give a result, where that differs.
     """
 
     nested: ClassVar[bool] = False
+    tasks_form: ClassVar[WireForm | None] = None
 
     def __init__(self, model: Model) -> None:
         self.model = model
@@ -105,8 +124,8 @@ class Pipeline(ABC, Generic[I, P, R]):
     def preprocess(self, inputs: I, parameters: P) -> Work[R]:
         """Rows for one checked input, and how to finish. Raises InvalidInput."""
 
-    def infer(self, rows: Sequence[Row]) -> list[Arrays]:
-        """The outputs of each row."""
+    def infer(self, rows: Sequence[Row]) -> Iterator[tuple[int, Arrays]]:
+        """Each row's index and outputs, in any order, as they come."""
         return self.model.run(rows)
 
     @overload
@@ -138,25 +157,47 @@ class Pipeline(ABC, Generic[I, P, R]):
     def run(self, inputs: Sequence[I], parameters: P) -> Answer[R]:
         """All results with timings. In windows, so that memory does not grow with the number of inputs."""
         answer: Answer[R] = Answer()
-        for start in range(0, len(inputs), WINDOW):
-            self._run_window(inputs[start : start + WINDOW], parameters, answer)
+        begin = time.perf_counter()
+        for works in self._windows(inputs, parameters):
+            answer.preprocess_ms += 1e3 * (time.perf_counter() - begin)
+            self._run_window(works, answer)
+            begin = time.perf_counter()
         return answer
 
-    def _run_window(self, inputs: Sequence[I], parameters: P, answer: Answer[R]) -> None:
-        begin = time.perf_counter()
-        works = [self.preprocess(item, parameters) for item in inputs]
+    def _windows(self, inputs: Sequence[I], parameters: P) -> Iterator[list[Work[R]]]:
+        works: list[Work[R]] = []
+        rows = 0
+        for item in inputs:
+            works.append(self.preprocess(item, parameters))
+            rows += len(works[-1].rows)
+            if rows >= WINDOW:
+                yield works
+                works, rows = [], 0
+        if works:
+            yield works
+
+    def _run_window(self, works: Sequence[Work[R]], answer: Answer[R]) -> None:
+        """Add the results of some works, each made as soon as its rows have run: outputs may be far larger."""
         rows = [row for work in works for row in work.rows]
-        prepared = time.perf_counter()
-        outputs = iter(self.infer(rows))
-        inferred = time.perf_counter()
+        owners = [number for number, work in enumerate(works) for _ in work.rows]
+        waiting: list[dict[int, Arrays]] = [{} for _ in works]
+        results = {number: work.finish([]) for number, work in enumerate(works) if not work.rows}
+        begin, finishing = time.perf_counter(), 0.0
+        for index, outputs in self.infer(rows):
+            number = owners[index]
+            waiting[number][index] = outputs
+            if len(waiting[number]) == len(works[number].rows):
+                complete = time.perf_counter()
+                results[number] = works[number].finish([part for _, part in sorted(waiting[number].items())])
+                waiting[number].clear()
+                finishing += time.perf_counter() - complete
+        answer.results.extend(results[number] for number in range(len(works)))
         for work in works:
-            answer.results.append(work.finish([next(outputs) for _ in work.rows]))
             answer.truncated_tokens += work.truncated_tokens
             answer.warnings.extend(warning for warning in work.warnings if warning not in answer.warnings)
         answer.elements += sum(next(iter(row.values())).size for row in rows)
-        answer.preprocess_ms += 1e3 * (prepared - begin)
-        answer.infer_ms += 1e3 * (inferred - prepared)
-        answer.postprocess_ms += 1e3 * (time.perf_counter() - inferred)
+        answer.infer_ms += 1e3 * (time.perf_counter() - begin - finishing)
+        answer.postprocess_ms += 1e3 * finishing
 
 
 AnyPipeline = Pipeline[Any, Any, Any]  # which task it is, and so its types, is known only from the bundle

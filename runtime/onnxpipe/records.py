@@ -61,10 +61,11 @@ def parameter(
     gt: float | None = None,
     le: float | None = None,
     lt: float | None = None,
+    aliases: tuple[str, ...] = (),
 ) -> Any:  # a field, typed as its default: the way dataclasses.field is typed
-    """A dataclass field with a range and a description."""
+    """A dataclass field with a range, a description, and other names that `read` knows it by."""
     ranges = {name: bound for name, bound in (("ge", ge), ("gt", gt), ("le", le), ("lt", lt)) if bound is not None}
-    return dataclasses.field(default=default, metadata={"description": description, **ranges})
+    return dataclasses.field(default=default, metadata={"description": description, "aliases": aliases, **ranges})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,6 +101,11 @@ def read(cls: type[T], data: object, *, ignore_unknown: bool = False) -> T:
     if not isinstance(data, Mapping):
         raise FieldError("", f"expected an object with {_field_list(cls)}, given {show(data)}")
     fields = {field.name: field for field in dataclasses.fields(cls)}
+    names = {alias: name for name, field in fields.items() for alias in field.metadata.get("aliases", ())}
+    # its own name wins over an alias beside it
+    data = {names[name]: value for name, value in data.items() if name in names} | {
+        name: value for name, value in data.items() if name not in names
+    }
     unknown = [name for name in data if name not in fields]
     if unknown and not ignore_unknown:
         raise FieldError(str(unknown[0]), f"unknown name; expected {_field_list(cls)}")

@@ -5,13 +5,14 @@ Nothing here knows of HTTP routes or of single tasks: what a task takes and give
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 import orjson
 
 from onnxpipe.errors import InvalidInput
-from onnxpipe.pipeline import Answer, AnyPipeline
+from onnxpipe.pipeline import Answer, AnyPipeline, WireForm
 from onnxpipe.records import FieldError, Record, plain, read, show
 from onnxpipe_server.status import NotFinite
 
@@ -72,10 +73,27 @@ def bind(envelope: Envelope, pipelines: Sequence[AnyPipeline]) -> Call:
     raise reasons[0]
 
 
-def render(call: Call, answer: Answer[Any]) -> bytes:
+def choose_form(pipeline: AnyPipeline, headers: Mapping[str, str]) -> WireForm | None:
+    """The form a client wants results in, None for the classic one: by `x-output-format`, else by its `user-agent`.
+
+    Raises InvalidInput for a format there is none of. `headers` has lower-case names.
+    """
+    form = pipeline.tasks_form
+    if form is None:
+        return None
+    requested = headers.get("x-output-format", "").lower()
+    if requested not in ("", "legacy", "tasks"):
+        raise FieldError("x-output-format", f"expected 'legacy' or 'tasks', given {show(requested)}")
+    agent = headers.get("user-agent", "")
+    newer = any(_version(agent, product) >= first for product, first in form.clients.items())
+    return form if requested == "tasks" or (newer and not requested) else None
+
+
+def render(call: Call, answer: Answer[Any], form: WireForm | None = None) -> bytes:
     """The answer's JSON: one result for a single input, else a list of them. Raises NotFinite for NaN or infinity."""
+    results = answer.results if form is None else [form.convert(result) for result in answer.results]
     flat = call.single and not call.pipeline.nested
-    result = answer.results[0] if flat else answer.results
+    result = results[0] if flat else results
     # `plain` leaves out the empty optional fields of records, which orjson on its own would write as null
     body = orjson.dumps(result, default=plain, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS)
     if b"null" in body:  # so orjson writes NaN and infinity; only then is a second look worth its time
@@ -105,6 +123,12 @@ def answer_headers(answer: Answer[Any]) -> dict[str, str]:
 def count_characters(inputs: object) -> int:
     """The length of all strings in the inputs together."""
     return sum(map(len, _strings(inputs)))
+
+
+def _version(agent: str, product: str) -> tuple[int, ...]:
+    """The version of a product in a user-agent header, empty without one."""
+    found = re.search(rf"(?<![^\s;]){re.escape(product)}/(\d{{1,9}}(?:\.\d{{1,9}})*)", agent)
+    return tuple(map(int, found[1].split("."))) if found else ()
 
 
 def _declares_json(content_type: str) -> bool:

@@ -98,7 +98,7 @@ def load_served(
     model = load_model(path, precision=precision, providers=providers, threads=threads)
     manifest = model.bundle.manifest
     pipelines = {task: make_pipeline(model, task) for task in manifest.tasks}
-    for golden in manifest.golden:
+    for golden in model.golden:
         if golden.task in pipelines:
             pipelines[golden.task](golden.inputs, **golden.parameters)
     return Served(model, pipelines)

@@ -5,7 +5,7 @@ Version 3.0.3: the Swagger UI that swagger_ui_bundle ships reads no 3.1.
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any, get_origin
+from typing import Any, get_origin, get_type_hints
 
 import numpy as np
 from fastapi.openapi.utils import get_openapi
@@ -15,6 +15,7 @@ from pydantic_core import core_schema
 from starlette.routing import BaseRoute
 from typing_extensions import TypeAliasType
 
+from onnxpipe.pipeline import AnyPipeline
 from onnxpipe.records import plain
 from onnxpipe.version import __version__
 from onnxpipe_server.models import Served
@@ -22,7 +23,6 @@ from onnxpipe_server.models import Served
 Json = dict[str, Any]  # a JSON object: nothing more to say about it that mypy could follow
 Numbers = TypeAliasType("Numbers", "list[float | Numbers]")  # an array of any number of axes
 
-_ROLES = ("inputs", "parameters", "result")  # in the order of Pipeline.types()
 _ERRORS = {
     "400": "The body, its inputs or its parameters are wrong",
     "413": "The body is over the limit",
@@ -39,14 +39,15 @@ def make_document(routes: Sequence[BaseRoute], models: Sequence[Served]) -> Json
         [
             ((one.id, task, role), "validation", TypeAdapter(_documented(annotation)))
             for one, task in served
-            for role, annotation in zip(_ROLES, one.pipelines[task].types(), strict=True)
+            for role, annotation in _annotations(one.pipelines[task]).items()
         ],
         schema_generator=_Generator,
         ref_template="#/components/schemas/{model}",
     )
     document = get_openapi(title="onnxpipe", version=__version__, openapi_version="3.0.3", routes=routes)
     for one, task in served:
-        schemas = {role: references[(one.id, task, role), "validation"] for role in _ROLES}
+        roles = _annotations(one.pipelines[task])
+        schemas = {role: references[(one.id, task, role), "validation"] for role in roles}
         document["paths"].setdefault(_path(one, task), {})["post"] = _operation(one, task, schemas)
     document["components"]["schemas"].update(definitions.get("$defs", {}))
     return document
@@ -84,6 +85,14 @@ class _Generator(GenerateJsonSchema):
                 json_schema[bound], json_schema[exclusive] = json_schema[exclusive], True
 
 
+def _annotations(pipeline: AnyPipeline) -> Json:
+    """What a task takes and gives, by role: the types that its class line states, and that of its second form."""
+    annotations: Json = dict(zip(("inputs", "parameters", "result"), pipeline.types(), strict=True))
+    if pipeline.tasks_form:
+        annotations["tasks_form"] = get_type_hints(pipeline.tasks_form.convert)["return"]
+    return annotations
+
+
 def _documented(annotation: Any) -> Any:  # annotations: classes, unions, aliases
     """The annotation as pydantic can read it."""
     return Numbers if get_origin(annotation) is np.ndarray else annotation
@@ -105,10 +114,12 @@ def _operation(served: Served, task: str, schemas: Mapping[str, Json]) -> Json:
         },
         "required": ["inputs"],
     }
-    results = {"type": "array", "items": schemas["result"]}
-    response = results if pipeline.nested else {"anyOf": [schemas["result"], results]}
+    forms = [schemas[role] for role in ("result", "tasks_form") if role in schemas]
+    lists: list[Json] = [{"type": "array", "items": form} for form in forms]
+    choices = lists if pipeline.nested else forms + lists
+    response = choices[0] if len(choices) == 1 else {"anyOf": choices}
     content, answer = _content(request), _content(response)
-    for golden in served.model.bundle.manifest.golden:
+    for golden in served.model.golden:
         if golden.task == task:
             content["application/json"]["example"] = plain({"inputs": golden.inputs, "parameters": golden.parameters})
             wrap = pipeline.nested and not isinstance(golden.inputs, list)

@@ -54,6 +54,21 @@ def test_the_golden_answers_are_reproduced(classifier, tmp_path, precision):
     assert check_golden(model) == []
 
 
+@pytest.mark.parametrize(
+    ("head", "labels", "golden"),
+    [
+        ("ForMaskedLM", None, {"targets": ["person"]}),
+        (CLASSIFIER, ("contradiction", "neutral", "entailment"), {"candidate_labels": ["travel"]}),
+    ],
+)
+def test_a_golden_request_has_parameters_of_its_own(tiny_model, tmp_path, head, labels, golden):
+    config = {"num_labels": len(labels), "id2label": dict(enumerate(labels))} if labels else {}
+    export(tiny_model("bert", head, **config), tmp_path / "out", precisions=["fp32"])
+    model = load_model(tmp_path / "out")
+    assert model.bundle.manifest.golden[0].parameters == golden
+    assert check_golden(model) == []
+
+
 def test_a_file_of_a_precision_that_was_not_asked_for_is_not_left(classifier, tmp_path):
     export(classifier, tmp_path / "out", precisions=["int8"])
     assert [file.name for file in (tmp_path / "out" / "onnx").iterdir()] == ["model_int8.onnx"]

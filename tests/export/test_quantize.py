@@ -3,6 +3,9 @@ import pytest
 
 from onnxpipe.errors import UnsupportedModel
 from onnxpipe_export.quantize import quantize
+from zoo import families
+
+CLASSIFIER = "ForSequenceClassification"
 
 
 def test_int8_is_smaller_and_really_integer(tiny_bundle, tmp_path):
@@ -13,6 +16,15 @@ def test_int8_is_smaller_and_really_integer(tiny_bundle, tmp_path):
     assert made == {"integer_operators": 12.0}
     assert operators.count("MatMulInteger") == 12
     assert (tmp_path / "model_int8.onnx").stat().st_size < 0.5 * source.stat().st_size
+
+
+@pytest.mark.parametrize("family", families(CLASSIFIER))
+def test_no_family_keeps_a_product_with_float_weights(tiny_bundle, tmp_path, family):
+    quantize(tiny_bundle(family, CLASSIFIER) / "onnx" / "model.onnx", tmp_path / "model_int8.onnx", "int8")
+    graph = onnx.load(tmp_path / "model_int8.onnx").graph
+    weights = {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT}
+    products = [node for node in graph.node if node.op_type in ("MatMul", "Gemm")]
+    assert [node.name for node in products if weights & set(node.input)] == []
 
 
 def test_a_graph_that_stays_float_is_refused(tmp_path):

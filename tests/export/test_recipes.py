@@ -14,10 +14,31 @@ def source(folder, architecture=None):
 
 @pytest.mark.parametrize(
     ("architecture", "task"),
-    [("BertForSequenceClassification", "text-classification"), ("RobertaModel", "feature-extraction")],
+    [
+        ("BertForSequenceClassification", "text-classification"),
+        ("RobertaModel", "feature-extraction"),
+        ("BertForMaskedLM", "fill-mask"),
+    ],
 )
 def test_the_architecture_tells_the_task(tmp_path, architecture, task):
     assert choose_recipe(source(tmp_path, architecture), None).task == task
+
+
+@pytest.mark.parametrize(
+    ("labels", "task"),
+    [
+        (["contradiction", "neutral", "entailment"], "zero-shot-classification"),
+        (["ENTAIL", "NON-ENTAIL"], "zero-shot-classification"),
+        (["not_entailment", "neutral"], "text-classification"),
+        ([], "text-classification"),
+    ],
+)
+def test_a_classifier_with_a_label_for_entailment_is_a_zero_shot_one(tmp_path, labels, task):
+    classifier = source(tmp_path, "BertForSequenceClassification")
+    classifier.config["id2label"] = {str(index): label for index, label in enumerate(labels)}
+    recipe = choose_recipe(classifier, None)
+    assert recipe.task == task
+    assert "text-classification" in {recipe.task, *recipe.other_tasks}
 
 
 def test_sentence_transformers_files_make_it_sentence_similarity(tmp_path):
@@ -34,7 +55,7 @@ def test_a_requested_task_wins(tmp_path):
     [("BertForPreTraining", "its architecture is BertForPreTraining"), (None, "config.json names no architecture")],
 )
 def test_a_task_that_cannot_be_told_names_the_choices(tmp_path, architecture, reason):
-    with pytest.raises(UnsupportedModel, match=rf"{reason}.*--task: feature-extraction, sentence-similarity, text-"):
+    with pytest.raises(UnsupportedModel, match=rf"{reason}.*--task: feature-extraction, fill-mask, "):
         choose_recipe(source(tmp_path, architecture), None)
 
 

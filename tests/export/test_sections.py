@@ -3,10 +3,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import transformers
 
 from onnxpipe.errors import UnsupportedModel
+from onnxpipe_export.convert import quiet
 from onnxpipe_export.sections import classification_section, embedding_section, text_section
 from onnxpipe_export.source import SourceModel
+from zoo import MAX_TOKENS, families
 
 
 @pytest.fixture
@@ -81,6 +84,14 @@ def test_a_pooling_we_do_not_have_is_named(write):
 )
 def test_the_limit_is_the_smallest_of_tokenizer_and_position_table(write, limit, model, expected):
     assert text_section(write(), model, tokenizer(limit)).max_tokens == expected
+
+
+@pytest.mark.parametrize("family", families("ForSequenceClassification"))
+def test_every_family_says_how_many_tokens_it_was_made_for(write, tiny_model, family):
+    with quiet():
+        folder = tiny_model(family, "ForSequenceClassification")
+        model = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
+    assert text_section(write(), model, tokenizer(10**30)).max_tokens == MAX_TOKENS
 
 
 def test_sentence_transformers_limit_and_prompts_are_taken(write):

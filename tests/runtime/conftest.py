@@ -5,7 +5,7 @@ answer can be worked out by hand. The padding token's vector is huge: padding th
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import hypothesis
@@ -23,6 +23,7 @@ from onnxpipe.bundle import (
     Graph,
     Manifest,
     Source,
+    Table,
     Tensor,
     Text,
     Variant,
@@ -57,6 +58,32 @@ LOGITS = {
     "four": (-2.0, 0.0, 0.0),
     "query": (0.0, 0.0, 0.0),
 }
+# word -> how likely it stands in the place of a mask; the masked language model's vocabulary
+WEIGHTS = {
+    "[PAD]": 0,
+    "[UNK]": 0,
+    "[CLS]": 0,
+    "[SEP]": 0,
+    "[MASK]": 0,
+    "one": 8,
+    "two": 4,
+    "three": 2,
+    "four": 1,
+    ".": 1,
+}
+# word -> the score of a cell's token, and its logits for NONE and SUM; the vocabulary of the model that reads tables
+SCORES = {
+    "[PAD]": (1000.0, 0.0, 1000.0),
+    "[UNK]": (-1.0, 0.0, 0.0),
+    "[CLS]": (0.0, 0.0, 0.0),
+    "[SEP]": (0.0, 1.0, 0.0),
+    "[EMPTY]": (-1.0, 0.0, 0.0),
+    "yes": (2.0, 0.0, 0.0),
+    "no": (-1.0, 0.0, 0.0),
+    "which": (0.0, 0.0, 0.0),
+    "all": (0.0, 0.0, 2.0),
+}
+LABEL_WEIGHT = -100.0  # a cell that was the answer before is none again
 SECOND_TEXT_WEIGHT = 10.0  # the classifier counts a token of the second text this many times
 DTYPES = {np.dtype("float32"): 1, np.dtype("int64"): 7, np.dtype("float16"): 10, np.dtype("O"): 8}
 
@@ -176,6 +203,48 @@ def classifier(labels: int = 3, dtype: str = "float32") -> tuple[bytes, Graph]:
     return encode_model(nodes, ports, [output], constants), graph_of(ports, [output])
 
 
+def masked_lm() -> tuple[bytes, Graph]:
+    """A graph from input_ids and attention_mask (B, T) to logits (B, T, V): WEIGHTS at a mask, nonsense elsewhere."""
+    ports = [Port(name, "int64", ("batch", "sequence")) for name in ("input_ids", "attention_mask")]
+    output = Port("logits", "float32", ("batch", "sequence", len(WEIGHTS)))
+    table = np.full((len(WEIGHTS), len(WEIGHTS)), 1000, np.float32)
+    table[list(WEIGHTS).index("[MASK]")] = np.log(np.maximum(list(WEIGHTS.values()), 1e-30))
+    nodes = [Node("Gather", ("table", "input_ids"), output.name)]
+    return encode_model(nodes, ports, [output], {"table": table}), graph_of(ports, [output])
+
+
+def table_model(*, aggregations: bool) -> tuple[bytes, Graph]:
+    """A graph to logits (B, T): each token's score and its previous label; and to the tokens' sums (B, 2)."""
+    texts = [Port(name, "int64", ("batch", "sequence")) for name in ("input_ids", "attention_mask")]
+    ports = [*texts, Port("token_type_ids", "int64", ("batch", "sequence", 7))]
+    outputs = [Port("logits", "float32", ("batch", "sequence"))]
+    table = np.array(list(SCORES.values()), np.float32)
+    constants = {
+        "scores": table[:, :1],
+        "sums": table[:, 1:],
+        "types": np.array([[0], [0], [0], [LABEL_WEIGHT], [0], [0], [0]], np.float32),
+        "last": np.array([-1]),
+        "tokens": np.array([1]),
+    }
+    nodes = [
+        Node("Gather", ("scores", "input_ids"), "words"),
+        Node("Cast", ("token_type_ids",), "floats", {"to": 1}),
+        Node("MatMul", ("floats", "types"), "labels"),
+        Node("Add", ("words", "labels"), "columns"),
+        Node("Squeeze", ("columns", "last"), "logits"),
+    ]
+    if aggregations:
+        outputs.append(Port("logits_aggregation", "float32", ("batch", 2)))
+        nodes += [
+            Node("Gather", ("sums", "input_ids"), "chosen"),
+            Node("Cast", ("attention_mask",), "mask", {"to": 1}),
+            Node("Unsqueeze", ("mask", "last"), "weights"),
+            Node("Mul", ("chosen", "weights"), "weighted"),
+            Node("ReduceSum", ("weighted", "tokens"), "logits_aggregation", {"keepdims": 0}),
+        ]
+    return encode_model(nodes, ports, outputs, constants), graph_of(ports, outputs)
+
+
 def graph_of(inputs: Sequence[Port], outputs: Sequence[Port]) -> Graph:
     """The manifest's description of a graph with these ports."""
     return Graph(
@@ -184,9 +253,9 @@ def graph_of(inputs: Sequence[Port], outputs: Sequence[Port]) -> Graph:
     )
 
 
-def word_tokenizer(*, template: bool = True) -> tokenizers.Tokenizer:
+def word_tokenizer(*, template: bool = True, words: Iterable[str] = VECTORS) -> tokenizers.Tokenizer:
     """One token per word; with `template`, [CLS] text [SEP] and [CLS] text [SEP] pair [SEP] around them."""
-    ids = {word: index for index, word in enumerate(VECTORS)}
+    ids = {word: index for index, word in enumerate(words)}
     tokenizer = tokenizers.Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     if template:
@@ -207,6 +276,7 @@ def write_bundle(
     precisions: Sequence[str] = ("fp32",),
     embedding: Embedding | None = None,
     classification: Classification | None = None,
+    table: Table | None = None,
     tokenizer: tokenizers.Tokenizer | None = None,
 ) -> Path:
     """A complete bundle in `folder`; `text` holds fields of the manifest's Text."""
@@ -230,6 +300,7 @@ def write_bundle(
         text=Text(**{"tokenizer": "tokenizer.json", **(text or {})}),
         embedding=embedding,
         classification=classification,
+        table=table,
         tools={},
         files={
             name: FileEntry(size_bytes=(folder / name).stat().st_size, sha256=sha256(folder / name))
@@ -304,14 +375,54 @@ def classification_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[
         labels: Sequence[str] = ("ONE", "TWO", "THREE"),
         activation: Activation = "softmax",
         dtype: str = "float32",
+        tasks: Sequence[str] = ("text-classification",),
         text: Mapping[str, object] | None = None,
     ) -> Path:
         return write_bundle(
             tmp_path_factory.mktemp("classification"),
             classifier(len(labels), dtype),
-            ("text-classification",),
+            tasks,
             text=text,
             classification=Classification(labels=tuple(labels), activation=activation),
+        )
+
+    return write
+
+
+@pytest.fixture
+def fill_mask_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Writes a bundle for fill-mask; keywords are fields of Text."""
+
+    def write(**text: object) -> Path:
+        tokenizer = word_tokenizer(words=WEIGHTS)
+        tokenizer.add_special_tokens([word for word in WEIGHTS if word.startswith("[")])
+        special = {"mask_token": "[MASK]", "pad_token": "[PAD]"}
+        return write_bundle(
+            tmp_path_factory.mktemp("fill-mask"),
+            masked_lm(),
+            ("fill-mask",),
+            text={"special_tokens": special, "clean_up_spaces": True, **text},
+            tokenizer=tokenizer,
+        )
+
+    return write
+
+
+@pytest.fixture
+def table_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Writes a bundle for table-question-answering of at most `max_tokens`; other keywords are fields of Table."""
+
+    def write(*, aggregations: Sequence[str] = ("NONE", "SUM"), max_tokens: int = 40, **table: object) -> Path:
+        tokenizer = word_tokenizer(words=SCORES)
+        tokenizer.add_special_tokens([word for word in SCORES if word.startswith("[")])
+        sizes = {"type_sizes": (3, 8, 12, 2, 12, 12, 10), "max_columns": 7, "max_rows": 11, "no_aggregation": 0}
+        return write_bundle(
+            tmp_path_factory.mktemp("table"),
+            table_model(aggregations=bool(aggregations)),
+            ("table-question-answering",),
+            text={"max_tokens": max_tokens, "special_tokens": {"cls_token": "[CLS]", "sep_token": "[SEP]"}},
+            table=Table(**{"empty_token": "[EMPTY]", "aggregations": tuple(aggregations), **sizes, **table}),
+            tokenizer=tokenizer,
         )
 
     return write

@@ -57,6 +57,16 @@ def test_descending_gives_at_most_k(k, expected):
     assert descending(np.array([0.1, 0.7, 0.2], np.float32), k).tolist() == expected
 
 
+@given(arrays(np.float32, st.integers(1, 40), elements=st.sampled_from([0.0, 0.25, 0.5])), st.integers(1, 45))
+def test_descending_gives_the_first_k_of_all(scores, k):
+    assert descending(scores, k).tolist() == descending(scores).tolist()[:k]
+
+
+def test_descending_loses_no_nan():
+    assert descending(np.array([1, np.nan, 2, np.nan], np.float32), 3).tolist() == [2, 0, 1]
+    assert descending(np.full(4, np.nan, np.float32), 2).tolist() == [0, 1]
+
+
 def test_normalize_scales_to_length_one():
     assert normalize(np.array([[3, 4], [5, 12]], np.float32)) == pytest.approx(
         np.array([[0.6, 0.8], [5 / 13, 12 / 13]])

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnxpipe.batching import plan_batches, run_batch, run_rows, stack
+from onnxpipe import batching
+from onnxpipe.batching import iterate_rows, plan_batches, run_batch, run_rows, stack
 from onnxpipe.bundle import Graph, Tensor
 from onnxpipe.session import Session
 
@@ -125,3 +126,17 @@ def test_one_batch_keeps_the_order_of_its_rows(doubling):
     results = run_batch(*doubling, ROWS)
     assert [result["doubled"].tolist() for result in results] == [[0, 2, 4], [0], [0, 2]]
     assert [int(result["tops"]) for result in results] == [2, 2, 2]
+
+
+def test_outputs_come_batch_by_batch_with_the_index_of_their_row(doubling, monkeypatch):
+    monkeypatch.setattr(batching, "MAX_BATCH_ELEMENTS", 4)
+    outputs = list(iterate_rows(*doubling, ROWS, together=True))
+    assert [(index, output["doubled"].tolist()) for index, output in outputs] == [(1, [0]), (2, [0, 2]), (0, [0, 2, 4])]
+    assert [int(output["tops"]) for _, output in outputs] == [1, 1, 2]
+
+
+def test_a_wide_output_makes_batches_small(doubling, monkeypatch):
+    monkeypatch.setattr(batching, "MAX_BATCH_OUTPUTS", 8)  # the widest output has 2 numbers for each element
+    assert [int(output["tops"]) for _, output in iterate_rows(*doubling, ROWS, together=True)] == [1, 1, 2]
+    monkeypatch.setattr(batching, "MAX_BATCH_OUTPUTS", 1)
+    assert [int(output["tops"]) for _, output in iterate_rows(*doubling, ROWS, together=True)] == [0, 1, 2]

@@ -24,15 +24,26 @@ HEAVY = {
 }
 INPUTS = {
     "feature-extraction": "one two",
+    "fill-mask": "one [MASK]",
     "sentence-similarity": {"source_sentence": "one", "sentences": ["two"]},
+    "table-question-answering": {"query": "which", "table": {"all": ["yes", 5]}},
     "text-classification": {"text": "one", "text_pair": "two"},
+    "zero-shot-classification": "one two",
+}
+PARAMETERS = {"zero-shot-classification": {"candidate_labels": ["one", "two"]}}
+# the fixture that writes a task's bundle, and its keywords; embedding_bundle for the others
+BUNDLES = {
+    "fill-mask": ("fill_mask_bundle", {}),
+    "table-question-answering": ("table_bundle", {}),
+    "text-classification": ("classification_bundle", {}),
+    "zero-shot-classification": ("classification_bundle", {"tasks": ["zero-shot-classification"]}),
 }
 SCRIPT = """
 import sys
 import onnxpipe
 if len(sys.argv) > 1:
-    folder, task, inputs = sys.argv[1:]
-    onnxpipe.load(folder, task=task, threads=1)(eval(inputs))
+    folder, task, inputs, parameters = sys.argv[1:]
+    onnxpipe.load(folder, task=task, threads=1)(eval(inputs), **eval(parameters))
 print(*sorted({name.partition(".")[0] for name in sys.modules}))
 """
 
@@ -54,9 +65,10 @@ def test_importing_onnxpipe_loads_nothing_heavy():
 
 
 @pytest.mark.parametrize("task", sorted(INPUTS))
-def test_calling_a_task_loads_nothing_heavy(task, embedding_bundle, classification_bundle):
-    folder = classification_bundle() if task == "text-classification" else embedding_bundle()
-    loaded = modules_after(str(folder), task, repr(INPUTS[task]))
+def test_calling_a_task_loads_nothing_heavy(task, request):
+    fixture, keywords = BUNDLES.get(task, ("embedding_bundle", {}))
+    folder = request.getfixturevalue(fixture)(**keywords)
+    loaded = modules_after(str(folder), task, repr(INPUTS[task]), repr(PARAMETERS.get(task, {})))
     assert loaded & HEAVY == set()
     assert "tokenizers" in loaded
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import onnxpipe
+from onnxpipe import batching
 from onnxpipe.errors import UnsupportedModel
 from onnxpipe.pipeline import WINDOW, Pipeline, Work
 from onnxpipe.records import Record, parameter
@@ -94,6 +95,30 @@ def test_many_inputs_run_in_windows_and_keep_their_order(sums):
 def test_a_window_that_is_just_full_is_one_run(sums):
     sums(["one"] * WINDOW)
     assert sums.windows == [WINDOW]
+
+
+def test_a_window_ends_with_the_input_that_fills_it(sums):
+    texts = ["one " * (WINDOW - 1), "two", "one " * (3 * WINDOW), "three"]
+    assert [len(result) for result in sums(texts)] == [WINDOW - 1, 1, 3 * WINDOW, 1]
+    assert sums.windows == [WINDOW, 3 * WINDOW, 1]
+
+
+def test_an_input_is_finished_as_soon_as_its_rows_have_run(sums, monkeypatch):
+    monkeypatch.setattr(batching, "MAX_BATCH_ELEMENTS", 1)  # a run for each row
+    events = []
+
+    def preprocess(text, parameters):
+        work = TokenSums.preprocess(sums, text, parameters)
+        return dataclasses.replace(work, finish=lambda outputs: events.append(text) or work.finish(outputs))
+
+    def infer(rows):
+        for index, outputs in TokenSums.infer(sums, rows):
+            events.append(index)
+            yield index, outputs
+
+    sums.preprocess, sums.infer = preprocess, infer
+    assert sums(["one two", "", "three"]) == [[18, 19], [], [20]]
+    assert events == ["", 0, 1, "one two", 2, "three"]
 
 
 def test_inputs_are_all_checked_before_any_is_run(sums):

@@ -241,3 +241,28 @@ def test_show_cuts_long_and_deep_values():
     for _ in range(5000):
         deep = [deep]
     assert show(deep) == "[[[...]]]"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Renamed(Record):
+    question: str = parameter(description="What is asked.", aliases=("query", "q"))
+    top_k: int = parameter(1, description="How many.", aliases=("topK",))
+
+
+@pytest.mark.parametrize("name", ["question", "query", "q"])
+def test_a_field_is_read_by_any_of_its_names(name):
+    assert read(Renamed, {name: "a", "topK": 2}) == Renamed(question="a", top_k=2)
+
+
+def test_a_fields_own_name_wins():
+    assert read(Renamed, {"question": "a", "query": "b"}).question == "a"
+    assert read(Renamed, {"query": "b", "question": "a"}, ignore_unknown=True).question == "a"
+
+
+def test_messages_know_a_field_by_its_own_name():
+    with pytest.raises(FieldError, match=r"^`question`: expected a string, given 1$"):
+        read(Renamed, {"query": 1})
+    with pytest.raises(FieldError, match=r"^`question`: required, but missing$"):
+        read(Renamed, {})
+    with pytest.raises(FieldError, match=r"^`Query`: unknown name; expected `question`, `top_k`$"):
+        read(Renamed, {"Query": "a"})

@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 from onnxpipe.batching import Row
 from onnxpipe.bundle import Bundle, FileEntry, Golden, Graph, Manifest, Source, Tensor, Variant
 from onnxpipe.errors import BundleError, Cancelled, DeadlineExceeded, InvalidInput, Overloaded, UnprocessableInput
-from onnxpipe.pipeline import Model, Pipeline, Work
+from onnxpipe.pipeline import Model, Pipeline, WireForm, Work
 from onnxpipe.records import FieldError, Record, parameter
 from onnxpipe.session import Arrays
 from onnxpipe_server.app import create_app
@@ -58,8 +58,31 @@ class Labels(Pipeline[str, LabelParameters, list[Label]]):
         words = (inputs.upper() if parameters.mode == "loud" else inputs).split()[: parameters.top_k]
         return Work([_row(inputs)], lambda _: [Label(word, 0.5) for word in words])
 
-    def infer(self, rows: Sequence[Row]) -> list[Arrays]:
-        return [{} for _ in rows]
+    def infer(self, rows: Sequence[Row]) -> Iterator[tuple[int, Arrays]]:
+        return enumerate({} for _ in rows)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranked:
+    """Labels, the classic way."""
+
+    labels: list[str]
+
+
+def list_labels(ranked: Ranked) -> list[Label]:
+    return [Label(label, 0.5) for label in ranked.labels]
+
+
+class Rankings(Pipeline[str, LabelParameters, Ranked]):
+    """The text's words in one of two forms."""
+
+    tasks_form = WireForm(list_labels, {"hf_hub": (1, 1, 5), "acme/client": (2,)})
+
+    def preprocess(self, inputs: str, parameters: LabelParameters) -> Work[Ranked]:
+        return Work([_row(inputs)], lambda _: Ranked(inputs.split()))
+
+    def infer(self, rows: Sequence[Row]) -> Iterator[tuple[int, Arrays]]:
+        return enumerate({} for _ in rows)
 
 
 class MoodyLabels(Labels):
@@ -96,8 +119,8 @@ class Vectors(Pipeline[str, VectorParameters, NDArray[np.float32]]):
         vector = np.linspace(0, 1, len(inputs), dtype=np.float32)[: parameters.dimensions]
         return Work([_row(inputs)], lambda _: vector)
 
-    def infer(self, rows: Sequence[Row]) -> list[Arrays]:
-        return [{} for _ in rows]
+    def infer(self, rows: Sequence[Row]) -> Iterator[tuple[int, Arrays]]:
+        return enumerate({} for _ in rows)
 
 
 class MoodyVectors(Vectors):
@@ -135,8 +158,8 @@ class Pairs(Pipeline[PairInputs, PairParameters, list[float]]):
         scores = [float(inputs.source_sentence == sentence) for sentence in inputs.sentences]
         return Work([_row(text) for text in (inputs.source_sentence, *inputs.sentences)], lambda _: scores)
 
-    def infer(self, rows: Sequence[Row]) -> list[Arrays]:
-        return [{} for _ in rows]
+    def infer(self, rows: Sequence[Row]) -> Iterator[tuple[int, Arrays]]:
+        return enumerate({} for _ in rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,13 +206,16 @@ def make_served(
 
 LABELS = {"text-classification": MoodyLabels}
 EMBEDDER = {"sentence-similarity": Pairs, "feature-extraction": MoodyVectors}
+RANKER = {"zero-shot-classification": Rankings}
 STEADY = {"text-classification": Labels, "sentence-similarity": Pairs, "feature-extraction": Vectors}
 
 
 @pytest.fixture(scope="session")
 def served() -> Callable[..., Served]:
-    """Builds a model of a fake kind: "labels", "embedder", or "steady", which does all and never fails on its own."""
-    kinds = {"labels": LABELS, "embedder": EMBEDDER, "steady": STEADY}
+    """Builds a model of a fake kind: "labels", "ranker" (results in two forms), "embedder", or "steady", which does all
+    but rank and never fails on its own.
+    """
+    kinds = {"labels": LABELS, "ranker": RANKER, "embedder": EMBEDDER, "steady": STEADY}
     return lambda model_id, kind, **options: make_served(model_id, kinds[kind], **options)
 
 
@@ -234,7 +260,7 @@ def client(served, make_client) -> Client:
         inputs="so it is",
         parameters={"top_k": 1},
         expected=[{"label": "so", "score": 0.5}],
-        tolerance={},
+        tolerance={"fp32": 1e-4},
     )
     labels = served("acme/labels", "labels", revision="abc123", golden=[golden])
     return make_client(labels, served("acme/embedder", "embedder", device="gpu"))
@@ -244,6 +270,12 @@ def client(served, make_client) -> Client:
 def labels(served, make_client) -> Client:
     """A server of one model, which classifies."""
     return make_client(served("acme/labels", "labels"), max_body_bytes=1000)
+
+
+@pytest.fixture(scope="session")
+def ranker(served, make_client) -> Client:
+    """A server of one model, whose results have two forms."""
+    return make_client(served("acme/ranker", "ranker"))
 
 
 @pytest.fixture(scope="session")

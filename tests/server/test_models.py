@@ -68,7 +68,8 @@ def test_the_sha_is_the_hub_commit_or_the_digest_of_the_bundle(served):
 
 def test_a_loaded_model_has_every_task_ready_and_its_golden_requests_run_once(served, monkeypatch):
     golden = [
-        Golden(task="text-classification", inputs=inputs, expected=[], tolerance={}) for inputs in ("a", ["b", "c"])
+        Golden(task="text-classification", inputs=inputs, expected=[], tolerance={"fp32": 1.0})
+        for inputs in ("a", ["b", "c"])
     ]
     ready = served("acme/labels", "labels", golden=golden)
     pipeline = ready.pipelines["text-classification"]

@@ -95,6 +95,20 @@ def test_a_request_takes_one_input_or_a_list(document):
     assert request["properties"]["parameters"] == {"$ref": "#/components/schemas/LabelParameters"}
 
 
+def test_both_forms_of_a_result_are_documented(ranker):
+    document = ranker.get("/openapi.json").json()
+    response = operation(document, "/models/acme/ranker")["responses"]["200"]
+    classic, labels = {"$ref": "#/components/schemas/Ranked"}, {"$ref": "#/components/schemas/Label"}
+    tasks = {"type": "array", "items": labels}
+
+    assert schema(document, response)["anyOf"] == [
+        classic,
+        tasks,
+        {"type": "array", "items": classic},
+        {"type": "array", "items": tasks},
+    ]
+
+
 def test_an_array_is_documented_as_numbers(document):
     response = operation(document, "/models/acme/embedder/pipeline/feature-extraction")["responses"]["200"]
 

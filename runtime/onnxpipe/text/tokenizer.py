@@ -6,7 +6,7 @@ switching them per call, as transformers does, makes concurrent callers fail ("A
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from onnxpipe.batching import Row
 from onnxpipe.bundle import Graph, Text
 from onnxpipe.errors import BundleError, InvalidInput, UnsupportedModel
+from onnxpipe.records import show
 
 Side = Literal["left", "right"]
 # spaced, joined: in this order
@@ -123,6 +124,34 @@ class Tokenizer:
                 f"the text has {length} tokens, the model's limit is {limit}; shorten it or allow truncation"
             )
         return _encoding(raw, _kept(raw, limit, truncation, side or self.text.truncation_side))
+
+    def encode_pairs(self, text: str, pairs: Iterable[str]) -> list[Encoding]:
+        """`encode` of the text with each of the pairs and truncation "only_first", but without offsets.
+
+        The text, which may be long, is tokenised once, however many pairs there are. Raises InvalidInput when a pair
+        leaves no room for the text.
+        """
+        alone = _encoding(self._encode(text, None), None)
+        first = np.flatnonzero(alone.sequences == 0)
+        start = first[0] if first.size else 0  # special tokens before the text
+        return [self._splice(alone, first, start, pair) for pair in pairs]
+
+    def _splice(self, alone: Encoding, first: NDArray[np.intp], start: int, pair: str) -> Encoding:
+        """A text put into the frame that its pair and the special tokens make."""
+        frame = _encoding(self._encode("", pair), None)
+        limit = self.text.max_tokens
+        size = len(first) if limit is None else min(len(first), limit - len(frame.ids))
+        if size < min(len(first), 1):  # as in the reference, at least one token of a text must stay
+            raise InvalidInput(
+                f"{show(pair)} has so many tokens that the text beside it does not fit into the model's limit of "
+                f"{limit}; shorten it"
+            )
+        kept = first[:size] if self.text.truncation_side == "right" else first[len(first) - size :]
+        ids, type_ids = (
+            np.concatenate([outer[:start], inner[kept], outer[start:]])
+            for outer, inner in ((frame.ids, alone.ids), (frame.type_ids, alone.type_ids))
+        )
+        return Encoding(ids, type_ids, len(first) - len(kept))
 
     def windows(
         self, text: str, pair: str | None = None, *, stride: int, max_tokens: int | None = None

@@ -51,19 +51,23 @@ def answer(served: Served, task: str | None, body: bytes, request: Request, rece
     begun = time.perf_counter()
     envelope = contract.parse(body, request.headers.get("content-type", ""))
     call = contract.bind(envelope, served.candidates(task))
+    form = contract.choose_form(call.pipeline, request.headers)
     answered = call.pipeline.run(call.inputs, call.parameters)
-    content = contract.render(call, answered)
+    content = contract.render(call, answered, form)
     headers = contract.answer_headers(answered) | {
         "x-compute-type": served.device,
         "x-compute-characters": str(contract.count_characters(envelope.inputs)),
         "x-sha": served.sha,
         "x-queue-time": f"{1e3 * (begun - received):.0f}",
     }
+    vary = ["user-agent", "x-output-format"] if call.pipeline.tasks_form else []
     # here, not in a middleware, which would compress on the event loop
     if len(content) > _GZIP_FROM_BYTES:
-        headers["vary"] = "accept-encoding"
+        vary.append("accept-encoding")
         if "gzip" in request.headers.get("accept-encoding", ""):
             content = gzip.compress(content, compresslevel=1)
             headers["content-encoding"] = "gzip"
+    if vary:
+        headers["vary"] = ", ".join(vary)
     headers["x-total-time"] = f"{1e3 * (time.perf_counter() - received):.0f}"
     return Response(content, headers=headers, media_type="application/json")

@@ -219,3 +219,30 @@ def test_naughty_strings_are_encoded_within_the_limit(letter_files, test_data):
     assert len(strings) > 100
     for text in strings:
         assert len(tokenizer.encode(text, text[::-1]).ids) <= 16
+
+
+def same_tokens(given, expected):
+    return (given.ids.tolist(), given.type_ids.tolist(), given.cut) == (
+        expected.ids.tolist(),
+        expected.type_ids.tolist(),
+        expected.cut,
+    )
+
+
+@pytest.mark.parametrize("limit", [None, 7, 9, 40])
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("template", [True, False])
+def test_one_text_with_many_pairs_has_the_tokens_of_each_pair(load, limit, side, template):
+    tokenizer = load(max_tokens=limit, truncation_side=side, template=template)
+    pairs = ["two", "", "three four", "two three four"]
+    for text in ("one two three", "one", "", " ", "one two " * 20):
+        for pair, encoding in zip(pairs, tokenizer.encode_pairs(text, pairs), strict=True):
+            assert same_tokens(encoding, tokenizer.encode(text, pair, truncation="only_first")), (text, pair)
+
+
+def test_a_pair_that_leaves_no_room_for_the_text_is_refused_and_named(load):
+    tokenizer = load(max_tokens=6)
+    assert tokenizer.encode_pairs("one", ["two two"])[0].ids.tolist() == [CLS, ONE, SEP, TWO, TWO, SEP]
+    for text, pair in (("one", "two two two"), ("", "two two two two")):
+        with pytest.raises(InvalidInput, match=f"'{pair}' has so many tokens .* the model's limit of 6"):
+            tokenizer.encode_pairs(text, [pair])

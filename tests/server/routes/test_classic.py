@@ -163,6 +163,57 @@ def test_a_short_answer_is_not_compressed(labels):
     assert "content-encoding" not in response.headers
 
 
+CLASSIC = {"labels": ["so", "it"]}
+TASKS = [{"label": "so", "score": 0.5}, {"label": "it", "score": 0.5}]
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, CLASSIC),
+        ({"user-agent": ""}, CLASSIC),
+        ({"user-agent": "unknown/None; hf_hub/0.36.2; python/3.11.7"}, CLASSIC),
+        ({"user-agent": "unknown/None; hf_hub/1.1.4; python/3.11.7"}, CLASSIC),
+        ({"user-agent": "unknown/None; hf_hub/1.1.5; python/3.11.7"}, TASKS),
+        ({"user-agent": "unknown/None; hf_hub/1.1.5.dev0; python/3.11.7"}, TASKS),
+        ({"user-agent": "unknown/None; hf_hub/1.10; python/3.11.7"}, TASKS),
+        ({"user-agent": "unknown/None; hf_hub/2.4.0; python/3.11.7"}, TASKS),
+        ({"user-agent": "hf_hub/2"}, TASKS),
+        ({"user-agent": "not_hf_hub/2.4.0"}, CLASSIC),
+        ({"user-agent": "hf_hub/x"}, CLASSIC),
+        ({"user-agent": "hf_hub/" + "9" * 5000}, TASKS),
+        ({"user-agent": "acme/client/1.9"}, CLASSIC),
+        ({"user-agent": "acme/client/2.0"}, TASKS),
+        ({"x-output-format": "tasks"}, TASKS),
+        ({"x-output-format": "Legacy", "user-agent": "hf_hub/2.4.0"}, CLASSIC),
+        ({"x-output-format": "tasks", "user-agent": "hf_hub/0.36.2"}, TASKS),
+    ],
+)
+def test_a_result_comes_in_the_form_that_the_client_knows(ranker, headers, expected):
+    assert ranker.post("/", json={"inputs": "so it"}, headers=headers).json() == expected
+    assert ranker.post("/", json={"inputs": ["so it"] * 2}, headers=headers).json() == [expected] * 2
+
+
+def test_an_unknown_form_is_a_400_that_names_the_header(ranker):
+    response = ranker.post("/", json={"inputs": "so it"}, headers={"x-output-format": "xml"})
+
+    assert response.status_code == 400
+    assert response.json()["error"] == "`x-output-format`: expected 'legacy' or 'tasks', given 'xml'"
+
+
+def test_a_task_with_one_form_does_not_look_at_the_header(labels):
+    assert labels.post("/", json={"inputs": "so it is"}, headers={"x-output-format": "xml"}).json() == LABELS
+
+
+def test_caches_are_told_what_the_form_hangs_on(ranker, labels):
+    short, long = (ranker.post("/", json={"inputs": words}).headers["vary"] for words in ("so", "so " * 500))
+
+    # the CORS middleware adds an origin
+    assert short.startswith("user-agent, x-output-format")
+    assert long.startswith("user-agent, x-output-format, accept-encoding")
+    assert "user-agent" not in labels.post("/", json={"inputs": "so"}).headers.get("vary", "")
+
+
 SENSIBLE = {200, 400, 404, 413, 422}
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
