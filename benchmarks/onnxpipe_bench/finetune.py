@@ -19,6 +19,7 @@ _IGNORED = -100  # torch's cross entropy skips it
 def finetune(base: Path, dataset: Dataset, out: Path, *, epochs: int, learning_rate: float) -> None:
     """Train a classifier of texts, pairs or words from the weights in `base`, and write it to `out` in hub layout.
 
+    The embeddings and the lower half of the layers stay as they are: that is most of the time, and little of the gain.
     AdamW with a linear schedule, seeded; the same machine gives the same weights.
     """
     import torch
@@ -33,15 +34,20 @@ def finetune(base: Path, dataset: Dataset, out: Path, *, epochs: int, learning_r
         id2label=dict(enumerate(labels)),
         label2id={label: i for i, label in enumerate(labels)},
     )
+    body = model.base_model
+    frozen = [body.embeddings, *body.encoder.layer[: len(body.encoder.layer) // 2]]
+    for module in frozen:
+        module.requires_grad_(requires_grad=False)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     tokenizer = transformers.AutoTokenizer.from_pretrained(base)
     batches = [batch for epoch in range(epochs) for batch in _shuffled(dataset.train, epoch)]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=0.01)
     schedule = transformers.get_linear_schedule_with_warmup(optimizer, math.ceil(_WARM_UP * len(batches)), len(batches))
     model.train()
     for batch in tqdm(batches, desc=f"train {out.name}", disable=None):
         loss = model(**_encode(tokenizer, batch, labels)).loss
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()

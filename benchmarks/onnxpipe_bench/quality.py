@@ -36,10 +36,10 @@ class Recipe:
 
 
 RECIPES = {
-    "topics": Recipe(2, 1e-4),
-    "sentiment": Recipe(2, 1e-4),
-    "entailment": Recipe(6, 1e-4),
-    "entities": Recipe(12, 2e-4),
+    "topics": Recipe(1, 2e-4),
+    "sentiment": Recipe(2, 2e-4),
+    "entailment": Recipe(6, 2e-4),
+    "entities": Recipe(10, 4e-4),
 }
 
 

@@ -103,7 +103,8 @@ def group_tokens(scores: Floats, subwords: Bools, breaks: Bools, tags: Tags, str
     word_scores = _score_words(scores, words, strategy)
     labels = word_scores.argmax(axis=-1)
     kinds = tags.kinds[labels]
-    begins = breaks[starts] | tags.begins[labels] | (np.diff(kinds, prepend=kinds[:1]) != 0)
+    begins = breaks[starts] | tags.begins[labels]
+    begins[1:] |= kinds[1:] != kinds[:-1]
     bounds = np.append(np.flatnonzero(begins), len(labels))
     return Groups(labels[bounds[:-1]], _means(word_scores.max(axis=-1), bounds), words, bounds)
 

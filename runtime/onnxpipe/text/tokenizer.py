@@ -48,29 +48,38 @@ class Encoding:
     ids: NDArray[np.int64]
     type_ids: NDArray[np.int64]
     cut: int
-    _raw: Any = None  # tokenizers.Encoding of the whole text: its stubs lack most members
-    _kept: NDArray[np.intp] | None = None  # positions in it of these tokens; all when None
+    _raw: Any = None  # tokenizers.Encoding: its stubs lack most members
+    _whole: "Encoding | None" = None  # what this is a part of: its arrays are made once for all parts
+    _kept: NDArray[np.intp] | None = None  # positions in it of these tokens
 
     @functools.cached_property
     def offsets(self) -> NDArray[np.int64]:
         """Where each token comes from (T, 2): start and end in characters of its own text; special tokens (0, 0)."""
-        return self._select(np.array(self._raw.offsets, dtype=np.int64).reshape(-1, 2))
+        if self._whole is not None:
+            return self._whole.offsets[self._kept]
+        return np.array(self._raw.offsets, dtype=np.int64).reshape(-1, 2)
 
     @functools.cached_property
     def sequences(self) -> NDArray[np.int64]:
         """Which text each token belongs to (T,): 0 the first, 1 its pair, -1 a special token."""
-        return self._select(_numbers(self._raw.sequence_ids))
+        if self._whole is not None:
+            return self._whole.sequences[self._kept]
+        return _numbers(self._raw.sequence_ids)
 
     @functools.cached_property
     def words(self) -> NDArray[np.int64]:
         """The word of each token (T,), counted in its own text by the pre-tokenizer; -1 for special tokens."""
-        return self._select(_numbers(self._raw.word_ids))
+        if self._whole is not None:
+            return self._whole.words[self._kept]
+        return _numbers(self._raw.word_ids)
 
     @functools.cached_property
     def tokens(self) -> list[str]:
         """The tokens as the vocabulary spells them."""
+        if self._whole is not None and self._kept is not None:
+            return [self._whole.tokens[position] for position in self._kept]
         tokens: list[str] = self._raw.tokens
-        return tokens if self._kept is None else [tokens[position] for position in self._kept]
+        return tokens
 
     def row(self, graph: Graph) -> Row:
         """The inputs the graph wants, each (T,) int64.
@@ -82,8 +91,9 @@ class Encoding:
         row = {"input_ids": self.ids, "attention_mask": np.ones_like(self.ids), "token_type_ids": self.type_ids}
         return {tensor.name: row[tensor.name] for tensor in graph.inputs}
 
-    def _select(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
-        return values if self._kept is None else values[self._kept]
+    def part(self, kept: NDArray[np.intp]) -> "Encoding":
+        """The tokens at the positions `kept`."""
+        return Encoding(self.ids[kept], self.type_ids[kept], len(self.ids) - len(kept), _whole=self, _kept=kept)
 
 
 class Tokenizer:
@@ -118,12 +128,13 @@ class Tokenizer:
         length = len(raw)
         limit = self.text.max_tokens
         if limit is None or length <= limit:
-            return _encoding(raw, None)
+            return _encoding(raw)
         if truncation == "do_not_truncate":
             raise InvalidInput(
                 f"the text has {length} tokens, the model's limit is {limit}; shorten it or allow truncation"
             )
-        return _encoding(raw, _kept(raw, limit, truncation, side or self.text.truncation_side))
+        whole = _encoding(raw)
+        return whole.part(_kept(whole, limit, truncation, side or self.text.truncation_side))
 
     def encode_pairs(self, text: str, pairs: Iterable[str]) -> list[Encoding]:
         """`encode` of the text with each of the pairs and truncation "only_first", but without offsets.
@@ -131,14 +142,14 @@ class Tokenizer:
         The text, which may be long, is tokenised once, however many pairs there are. Raises InvalidInput when a pair
         leaves no room for the text.
         """
-        alone = _encoding(self._encode(text, None), None)
+        alone = _encoding(self._encode(text, None))
         first = np.flatnonzero(alone.sequences == 0)
         start = first[0] if first.size else 0  # special tokens before the text
         return [self._splice(alone, first, start, pair) for pair in pairs]
 
     def _splice(self, alone: Encoding, first: NDArray[np.intp], start: int, pair: str) -> Encoding:
         """A text put into the frame that its pair and the special tokens make."""
-        frame = _encoding(self._encode("", pair), None)
+        frame = _encoding(self._encode("", pair))
         limit = self.text.max_tokens
         size = len(first) if limit is None else min(len(first), limit - len(frame.ids))
         if size < min(len(first), 1):  # as in the reference, at least one token of a text must stay
@@ -161,13 +172,12 @@ class Tokenizer:
         With a pair its second text is cut into windows and each holds the whole first one. Windows are those of the
         tokenizers library (Encoding.truncate). Raises InvalidInput when `stride` leaves no room to move on.
         """
-        raw = self._encode(text, pair)
+        whole = _encoding(self._encode(text, pair))
         limit = max_tokens or self.text.max_tokens
-        if limit is None or len(raw) <= limit:
-            return [_encoding(raw, None)]
-        sequences = _numbers(raw.sequence_ids)
-        sliced = np.flatnonzero(sequences == (0 if pair is None else 1))
-        fixed = np.flatnonzero(sequences != (0 if pair is None else 1))
+        if limit is None or len(whole.ids) <= limit:
+            return [whole]
+        sliced = np.flatnonzero(whole.sequences == (0 if pair is None else 1))
+        fixed = np.flatnonzero(whole.sequences != (0 if pair is None else 1))
         room = limit - len(fixed)
         if room <= stride:
             raise InvalidInput(
@@ -175,7 +185,7 @@ class Tokenizer:
                 f"stride below that, given {stride}"
             )
         starts = range(0, max(1, len(sliced) - stride), room - stride)
-        return [_encoding(raw, np.sort(np.concatenate([fixed, sliced[start : start + room]]))) for start in starts]
+        return [whole.part(np.sort(np.concatenate([fixed, sliced[start : start + room]]))) for start in starts]
 
     def id(self, token: str) -> int | None:
         """The id of a token, None when the vocabulary does not have it."""
@@ -234,20 +244,17 @@ def check_inputs(graph: Graph, model_id: str) -> None:
         raise UnsupportedModel(f"{model_id}: the graph wants {unknown[0]!r}; text gives {', '.join(sorted(given))}")
 
 
-def _encoding(raw: Any, kept: NDArray[np.intp] | None) -> Encoding:
-    ids, type_ids = np.array(raw.ids, dtype=np.int64), np.array(raw.type_ids, dtype=np.int64)
-    if kept is None:
-        return Encoding(ids, type_ids, 0, raw, None)
-    return Encoding(ids[kept], type_ids[kept], len(ids) - len(kept), raw, kept)
+def _encoding(raw: Any) -> Encoding:
+    return Encoding(np.array(raw.ids, dtype=np.int64), np.array(raw.type_ids, dtype=np.int64), 0, raw)
 
 
 def _numbers(values: Sequence[int | None]) -> NDArray[np.int64]:
     return np.array([-1 if value is None else value for value in values], dtype=np.int64)
 
 
-def _kept(raw: Any, limit: int, truncation: Truncation, side: Side) -> NDArray[np.intp]:
+def _kept(whole: Encoding, limit: int, truncation: Truncation, side: Side) -> NDArray[np.intp]:
     """Positions that stay: every special token, and of each text as many as fit, from its start (side right) or end."""
-    sequences = _numbers(raw.sequence_ids)
+    sequences = whole.sequences
     first, second = np.flatnonzero(sequences == 0), np.flatnonzero(sequences == 1)
     special = np.flatnonzero(sequences == -1)
     sizes = _fit(len(first), len(second), limit - len(special), truncation)
