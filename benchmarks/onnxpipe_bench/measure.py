@@ -1,7 +1,6 @@
 """Interleaved timings, percentiles, and the stamp every result carries."""
 
 import datetime
-import importlib.metadata
 import json
 import os
 import platform
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from onnxpipe.doctor import installed_versions
 from onnxpipe.machine import inspect_machine
 from onnxpipe.version import __version__
 
@@ -49,12 +49,6 @@ def percentiles(times_ms: list[float]) -> dict[str, float]:
 def stamp() -> dict[str, Any]:
     """When, on what and with what a result was measured."""
     machine = inspect_machine()
-    versions = {}
-    for name in _PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "commit": _commit(),
@@ -63,7 +57,7 @@ def stamp() -> dict[str, Any]:
         "threads": machine.threads,
         "python": platform.python_version(),
         "onnxpipe": __version__,
-        **versions,
+        **installed_versions(_PACKAGES),
     }
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.metadata
 import platform
+from collections.abc import Iterable
 
 from onnxpipe.errors import ProviderUnavailable
 from onnxpipe.machine import Machine, inspect_machine
@@ -40,7 +41,7 @@ class Diagnosis:
 def diagnose() -> Diagnosis:
     """Look at this machine and environment; nothing is changed and nothing leaves the machine."""
     machine = inspect_machine()
-    versions = {"onnxpipe": __version__, "python": platform.python_version()} | _installed()
+    versions = {"onnxpipe": __version__, "python": platform.python_version()} | installed_versions(_PACKAGES)
     return Diagnosis(
         versions=versions,
         platform=platform.platform(),
@@ -50,6 +51,17 @@ def diagnose() -> Diagnosis:
         threads_reason=machine.reason,
         advice=_advice(versions, machine),
     )
+
+
+def installed_versions(packages: Iterable[str]) -> dict[str, str]:
+    """The versions of those of the packages that are installed."""
+    found = {}
+    for name in packages:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
 
 
 def render(diagnosis: Diagnosis) -> list[str]:
@@ -80,16 +92,6 @@ def _providers() -> list[str]:
         return available_providers()
     except ProviderUnavailable:
         return []
-
-
-def _installed() -> dict[str, str]:
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _advice(versions: dict[str, str], machine: Machine) -> list[str]:

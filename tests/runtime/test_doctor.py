@@ -28,7 +28,7 @@ def on(monkeypatch):
 
     def diagnosis(packages=None, **fields):
         monkeypatch.setattr(doctor, "inspect_machine", lambda: dataclasses.replace(MACHINE, **fields))
-        monkeypatch.setattr(doctor, "_installed", lambda: packages or {"onnxruntime": "1.31.1"})
+        monkeypatch.setattr(doctor, "installed_versions", lambda _: packages or {"onnxruntime": "1.31.1"})
         return diagnose()
 
     return diagnosis

@@ -24,6 +24,8 @@ def test_json_holds_the_same_findings(capsys):
 
 
 def test_advice_is_no_failure(capsys, monkeypatch):
-    monkeypatch.setattr("onnxpipe.doctor._installed", lambda: {"onnxruntime": "1.31.1", "onnxruntime-gpu": "1.31.1"})
+    monkeypatch.setattr(
+        "onnxpipe.doctor.installed_versions", lambda _: {"onnxruntime": "1.31.1", "onnxruntime-gpu": "1.31.1"}
+    )
     assert main(["doctor"]) == 0
     assert "overwrite each other" in capsys.readouterr().out
