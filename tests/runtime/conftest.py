@@ -245,6 +245,15 @@ def table_model(*, aggregations: bool) -> tuple[bytes, Graph]:
     return encode_model(nodes, ports, outputs, constants), graph_of(ports, outputs)
 
 
+def answerer(logits: np.ndarray) -> tuple[bytes, Graph]:
+    """A graph from input_ids (B, T) to start_logits and end_logits (B, T): each token's row of `logits` (V, 2)."""
+    tokens = Port("input_ids", "int64", ("batch", "sequence"))
+    outputs = [Port(name, str(logits.dtype), tokens.shape) for name in ("start_logits", "end_logits")]
+    tables = {"starts": np.ascontiguousarray(logits[:, 0]), "ends": np.ascontiguousarray(logits[:, 1])}
+    nodes = [Node("Gather", (table, tokens.name), port.name) for table, port in zip(tables, outputs, strict=True)]
+    return encode_model(nodes, [tokens], outputs, tables), graph_of([tokens], outputs)
+
+
 def graph_of(inputs: Sequence[Port], outputs: Sequence[Port]) -> Graph:
     """The manifest's description of a graph with these ports."""
     return Graph(
@@ -422,6 +431,27 @@ def table_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
             ("table-question-answering",),
             text={"max_tokens": max_tokens, "special_tokens": {"cls_token": "[CLS]", "sep_token": "[SEP]"}},
             table=Table(**{"empty_token": "[EMPTY]", "aggregations": tuple(aggregations), **sizes, **table}),
+            tokenizer=tokenizer,
+        )
+
+    return write
+
+
+@pytest.fixture
+def answering_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Writes a bundle for question-answering; keywords are fields of Text.
+
+    `logits` (V, 2) are those of each token of the vocabulary to be the first and the last of an answer.
+    """
+
+    def write(
+        *, logits: np.ndarray | None = None, tokenizer: tokenizers.Tokenizer | None = None, **text: object
+    ) -> Path:
+        return write_bundle(
+            tmp_path_factory.mktemp("answering"),
+            answerer(np.zeros((len(VECTORS), 2), np.float32) if logits is None else logits),
+            ("question-answering",),
+            text=text,
             tokenizer=tokenizer,
         )
 

@@ -25,6 +25,7 @@ HEAVY = {
 INPUTS = {
     "feature-extraction": "one two",
     "fill-mask": "one [MASK]",
+    "question-answering": {"question": "one", "context": "two three"},
     "sentence-similarity": {"source_sentence": "one", "sentences": ["two"]},
     "table-question-answering": {"query": "which", "table": {"all": ["yes", 5]}},
     "text-classification": {"text": "one", "text_pair": "two"},
@@ -34,6 +35,7 @@ PARAMETERS = {"zero-shot-classification": {"candidate_labels": ["one", "two"]}}
 # the fixture that writes a task's bundle, and its keywords; embedding_bundle for the others
 BUNDLES = {
     "fill-mask": ("fill_mask_bundle", {}),
+    "question-answering": ("answering_bundle", {}),
     "table-question-answering": ("table_bundle", {}),
     "text-classification": ("classification_bundle", {}),
     "zero-shot-classification": ("classification_bundle", {"tasks": ["zero-shot-classification"]}),

@@ -75,7 +75,7 @@ class Answer:
 class QuestionAnswering(Pipeline[Inputs, Parameters, Answer | list[Answer]]):
     """The answer when there is one, else a list of them by falling score.
 
-    Answers with the same text in any case are one answer, at the first of their places, with the sum of their scores.
+    Answers with the same text in any case are one answer, at the place found first, with the sum of their scores.
 
     >>> answer = onnxpipe.load("minilm-xquad")
     >>> answer({"question": "Who wrote the letter?", "context": "Anna wrote the letter on Friday."})
@@ -129,8 +129,9 @@ class QuestionAnswering(Pipeline[Inputs, Parameters, Answer | list[Answer]]):
             return question, 0
         encoding = self.model.tokenizer.encode(question, side="right")
         ends = encoding.offsets[encoding.sequences == 0, 1]
-        cut = encoding.cut + len(ends) - max_tokens
-        return (question[: ends[max_tokens - 1]], cut) if cut > 0 else (question, 0)
+        if len(ends) <= max_tokens:
+            return question, 0
+        return question[: ends[max_tokens - 1]], encoding.cut + len(ends) - max_tokens
 
     def _window_size(self, parameters: Parameters) -> tuple[int, int]:
         """The tokens of a window, and those it shares with the next."""
@@ -146,8 +147,8 @@ class QuestionAnswering(Pipeline[Inputs, Parameters, Answer | list[Answer]]):
     def _probabilities(self, window: Encoding, output: Arrays) -> Floats:
         """How likely each token is the first, and the last, of the answer (2, T).
 
-        0 outside of the context, but for classification tokens: a model that is trained to gives them the chance that
-        there is no answer.
+        0 outside of the context. Classification tokens count, too: there lies the chance of no answer, in models that
+        know of it.
         """
         logits = np.stack([output[name].astype(np.float32, copy=False) for name in _LOGITS])
         eligible = (window.sequences == 1) | (window.ids == self._cls_id)
@@ -159,9 +160,11 @@ def _answers(context: str, window: Encoding, starts: Floats, ends: Floats, param
     """The likeliest passages of one window by falling score."""
     inside = window.sequences == 1
     offsets, words = window.offsets[inside], window.words[inside]
-    # several spans become one answer when they are widened to the same words
+    # as the reference: spans that are widened to the same words become one answer, so more of them are looked at
     k = 2 * parameters.top_k + 10 if parameters.align_to_words else parameters.top_k
-    for span in best_spans(starts[inside], ends[inside], max_tokens=parameters.max_answer_len, k=k):
-        first, last, score = whole_words(words, span) if parameters.align_to_words else span
-        start, end = int(offsets[first, 0]), int(offsets[last, 1])
+    spans = best_spans(starts[inside], ends[inside], max_tokens=parameters.max_answer_len, k=k)
+    if parameters.align_to_words:
+        spans = whole_words(words, spans)
+    places = zip(offsets[spans.first, 0].tolist(), offsets[spans.last, 1].tolist(), spans.scores.tolist(), strict=True)
+    for start, end, score in places:
         yield Answer(context[start:end], score, start, end)

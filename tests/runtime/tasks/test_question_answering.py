@@ -6,9 +6,8 @@ import pytest
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
-from onnxpipe.bundle import Bundle, FileEntry, Graph, Manifest, Source, Tensor, Text, Variant
+import onnxpipe
 from onnxpipe.errors import InvalidInput, UnsupportedModel
-from onnxpipe.pipeline import Model
 from onnxpipe.records import plain
 from onnxpipe.tasks.question_answering import Answer, Inputs, Parameters, QuestionAnswering
 
@@ -32,24 +31,6 @@ CONTEXT = "Anna wrote it on Friday"
 WHOLE, FIRST, LAST = (CONTEXT, 0, 23), ("Anna", 0, 4), ("Friday", 17, 23)
 
 
-class Lookup:
-    """An engine that gives each token its own logits and remembers the batches it was asked for."""
-
-    device = "cpu"
-    threads = 1
-
-    def __init__(self, weights, scale=1.0, dtype="float32"):
-        with np.errstate(divide="ignore"):
-            self.table = np.log(np.array(list(weights.values()))) * scale
-        self.dtype = dtype
-        self.batches = []
-
-    def run(self, feeds):
-        self.batches.append(feeds["input_ids"])
-        starts, ends = np.moveaxis(self.table[feeds["input_ids"]], -1, 0).astype(self.dtype)
-        return {"start_logits": starts, "end_logits": ends}
-
-
 def word_pieces():
     """Words and their pieces in lower case; [CLS] question [SEP] context [SEP] around them."""
     vocabulary = {token: index for index, token in enumerate(WEIGHTS)}
@@ -64,27 +45,15 @@ def word_pieces():
 
 
 @pytest.fixture
-def load(tmp_path):
-    """A pipeline over WEIGHTS; keywords are fields of Text, changed weights, and the engine's `scale` and `dtype`."""
+def load(answering_bundle):
+    """A pipeline over WEIGHTS; keywords change some of them, their logits, the tokenizer, or fields of Text."""
 
-    def make(*, weights=None, tokenizer=None, outputs=("start_logits", "end_logits"), engine=None, **text):
-        (tokenizer or word_pieces()).save(str(tmp_path / "tokenizer.json"))
-        ports = [Tensor(name=name, dtype="int64", shape=("batch", "sequence"), pad=PAD) for name in ("input_ids",)]
-        results = [Tensor(name=name, dtype="float32", shape=("batch", "sequence")) for name in outputs]
-        variant = Variant(files={"model": "model.onnx"}, batch_invariant=True, measured={}, tolerance={})
-        manifest = Manifest(
-            format_version=1,
-            id="tiny",
-            task="question-answering",
-            source=Source(model="tiny"),
-            graphs={"model": Graph(inputs=tuple(ports), outputs=tuple(results))},
-            variants={"fp32": variant},
-            text=Text(**{"tokenizer": "tokenizer.json", "special_tokens": {"cls_token": "[CLS]"}, **text}),
-            tools={},
-            files={"tokenizer.json": FileEntry(size_bytes=0, sha256="")},
-        )
-        session = Lookup(WEIGHTS | (weights or {}), **(engine or {}))
-        return QuestionAnswering(Model(Bundle(tmp_path, manifest, ""), "fp32", variant, {"model": session}))
+    def make(*, weights=None, scale=1.0, dtype="float32", tokenizer=None, **text):
+        with np.errstate(divide="ignore"):  # the logit of 0
+            logits = np.log(list((WEIGHTS | (weights or {})).values())) * scale
+        text = {"special_tokens": {"cls_token": "[CLS]"}, **text}
+        bundle = answering_bundle(logits=logits.astype(dtype), tokenizer=tokenizer or word_pieces(), **text)
+        return onnxpipe.load(bundle, threads=1)
 
     return make
 
@@ -103,13 +72,10 @@ def found(text, score):
     return Answer(text[0], pytest.approx(score), *text[1:])
 
 
-def windows(pipeline):
-    """The tokens of every row that was run, without padding."""
-    return [
-        [token for token in row if token != PAD]
-        for batch in pipeline.model.sessions["model"].batches
-        for row in batch.tolist()
-    ]
+def windows(pipeline, context, question=QUESTION, **parameters):
+    """The tokens of each window."""
+    work = pipeline.preprocess(Inputs(question=question, context=context), Parameters(**parameters))
+    return [row["input_ids"].tolist() for row in work.rows]
 
 
 def test_one_answer_is_an_answer_with_its_place_in_the_context(answer):
@@ -210,10 +176,8 @@ def test_offsets_count_characters_in_any_script(answer):
 
 
 def test_a_long_context_is_read_in_windows_that_share_doc_stride_tokens(load):
-    pipeline = load(max_tokens=8)  # room for 4 beside [CLS] who [SEP] [SEP]
-    asker(pipeline)("Anna x x x x x Friday", doc_stride=2)
-    rows = sorted(windows(pipeline), key=lambda row: (ANNA not in row, DAY in row))
-    assert rows == [
+    # room for 4 tokens beside [CLS] who [SEP] [SEP]
+    assert windows(load(max_tokens=8), "Anna x x x x x Friday", doc_stride=2) == [
         [CLS, WHO, SEP, ANNA, UNK, UNK, UNK, SEP],
         [CLS, WHO, SEP, UNK, UNK, UNK, UNK, SEP],
         [CLS, WHO, SEP, UNK, UNK, FRI, DAY, SEP],
@@ -231,9 +195,9 @@ def test_a_span_lies_within_one_window_and_a_word_ends_with_its_window(load):
 
 def test_scores_of_an_answer_in_several_windows_are_added_up_to_one(load):
     pipeline = load(weights={"[CLS]": (0, 0)}, max_tokens=7)
-    ask = asker(pipeline)
-    assert ask("x x Anna x x x", doc_stride=2) == Answer("Anna", 1.0, 4, 8)
-    assert sum(ANNA in row for row in windows(pipeline)) == 3
+    context = "x x Anna x x x"
+    assert sum(ANNA in window for window in windows(pipeline, context, doc_stride=2)) == 3
+    assert asker(pipeline)(context, doc_stride=2) == Answer("Anna", 1.0, 4, 8)
 
 
 def test_the_first_place_of_an_answer_is_that_of_the_first_window(load):
@@ -246,20 +210,15 @@ def test_the_first_place_of_an_answer_is_that_of_the_first_window(load):
     [(None, None, 384), (None, 500, 500), (64, None, 64), (64, 500, 64), (64, 40, 40)],
 )
 def test_windows_have_max_seq_len_tokens_but_never_more_than_the_model_takes(load, limit, max_seq_len, longest):
-    pipeline = load(max_tokens=limit)
-    asker(pipeline)("x " * 650, max_seq_len=max_seq_len)
-    assert max(map(len, windows(pipeline))) == longest
+    assert max(map(len, windows(load(max_tokens=limit), "x " * 650, max_seq_len=max_seq_len))) == longest
 
 
 @pytest.mark.parametrize(("max_seq_len", "stride"), [(64, 32), (300, 128)])
 def test_doc_stride_is_half_a_window_up_to_128_when_absent(load, max_seq_len, stride):
-    pipeline = load()
-    context = "x " * 1000
-    asker(pipeline)(context, max_seq_len=max_seq_len)
-    count = len(windows(pipeline))
-    asker(pipeline)(context, max_seq_len=max_seq_len, doc_stride=stride)
-    assert len(windows(pipeline)) == 2 * count
-    assert count == math.ceil((1000 - stride) / (max_seq_len - 4 - stride))
+    pipeline, context = load(), "x " * 1000
+    given = windows(pipeline, context, max_seq_len=max_seq_len)
+    assert given == windows(pipeline, context, max_seq_len=max_seq_len, doc_stride=stride)
+    assert len(given) == math.ceil((1000 - stride) / (max_seq_len - 4 - stride))
 
 
 @pytest.mark.parametrize(
@@ -281,6 +240,8 @@ def test_a_question_that_fills_the_window_is_refused_unless_it_is_cut(load):
     long = {"question": "who " * 9, "context": "Anna"}
     with pytest.raises(InvalidInput, match="a window of 8 tokens has room for 0 beside 12 fixed ones"):
         pipeline(long)
+    with pytest.raises(InvalidInput, match="a window of 8 tokens has room for 0 beside 12 fixed ones"):
+        pipeline(long, max_question_len=8)
     assert pipeline(long, max_question_len=1) == found(("Anna", 0, 4), 1 / 3)
 
 
@@ -297,9 +258,10 @@ def test_a_question_that_fills_the_window_is_refused_unless_it_is_cut(load):
 def test_a_question_is_cut_to_max_question_len_tokens_only_when_asked(load, length, question, cut):
     pipeline = load()
     inputs = Inputs(question="Who ate Friday", context="Anna")
-    answered = pipeline.run([inputs], Parameters(max_question_len=length))
-    assert windows(pipeline) == [[CLS, *question, SEP, ANNA, SEP]]
-    assert answered.truncated_tokens == cut
+    assert windows(pipeline, inputs.context, inputs.question, max_question_len=length) == [
+        [CLS, *question, SEP, ANNA, SEP]
+    ]
+    assert pipeline.run([inputs], Parameters(max_question_len=length)).truncated_tokens == cut
 
 
 def test_windows_of_a_long_context_are_not_counted_as_truncated(load):
@@ -343,7 +305,7 @@ def test_on_the_wire_one_answer_is_an_object_and_several_are_a_list(answer):
 
 @pytest.mark.parametrize("scale", [1e-6, 1e6])
 def test_tiny_and_huge_logits_stay_finite(load, scale):
-    given = asker(load(engine={"scale": scale}))("Anna x")
+    given = asker(load(scale=scale))("Anna x")
     assert given.answer.startswith("Anna")
     assert 0 < given.score <= 1
 
@@ -351,11 +313,11 @@ def test_tiny_and_huge_logits_stay_finite(load, scale):
 def test_logits_far_below_zero_are_scored_as_any_others(load):
     # the reference's mask of -10000 would be the likeliest token
     weights = {token: (1e-300 * start, 1e-300 * end) for token, (start, end) in WEIGHTS.items()}
-    assert asker(load(weights=weights, engine={"scale": 100}))("Anna") == found(("Anna", 0, 4), 1 / 2)
+    assert asker(load(weights=weights, scale=100))("Anna") == found(("Anna", 0, 4), 1 / 2)
 
 
 def test_half_precision_logits_are_scored_in_single_precision(load):
-    score = asker(load(engine={"dtype": "float16"}))(CONTEXT).score
+    score = asker(load(dtype="float16"))(CONTEXT).score
     assert score == pytest.approx(64 / 256, rel=1e-2)
     assert score != float(np.float16(score))
 
@@ -422,6 +384,7 @@ def test_a_wrong_parameter_is_refused_and_named(answer, parameters, message):
         answer("Anna", **parameters)
 
 
-def test_a_model_without_start_and_end_logits_is_unsupported(load):
-    with pytest.raises(UnsupportedModel, match="tiny finds no answers in texts; it serves: question-answering"):
-        load(outputs=("start_logits", "logits"))
+def test_a_model_without_start_and_end_logits_is_unsupported(classification_bundle):
+    model = onnxpipe.load(classification_bundle(), threads=1).model
+    with pytest.raises(UnsupportedModel, match="tiny finds no answers in texts; it serves: text-classification"):
+        QuestionAnswering(model)
