@@ -29,6 +29,7 @@ INPUTS = {
     "sentence-similarity": {"source_sentence": "one", "sentences": ["two"]},
     "table-question-answering": {"query": "which", "table": {"all": ["yes", 5]}},
     "text-classification": {"text": "one", "text_pair": "two"},
+    "token-classification": "one two",
     "zero-shot-classification": "one two",
 }
 PARAMETERS = {"zero-shot-classification": {"candidate_labels": ["one", "two"]}}
@@ -38,6 +39,7 @@ BUNDLES = {
     "question-answering": ("answering_bundle", {}),
     "table-question-answering": ("table_bundle", {}),
     "text-classification": ("classification_bundle", {}),
+    "token-classification": ("tagging_bundle", {}),
     "zero-shot-classification": ("classification_bundle", {"tasks": ["zero-shot-classification"]}),
 }
 SCRIPT = """

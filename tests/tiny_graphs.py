@@ -1,0 +1,247 @@
+"""Tiny ONNX graphs with hand-worked answers, written without the onnx package so that they work in a lean environment.
+
+The words of the vocabulary and the vectors that the graphs look up for them are small whole numbers, so that every
+answer can be worked out by hand. The padding token's vector is huge: padding that leaks into an answer shows at once.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from onnxpipe.bundle import Graph, Tensor
+
+# word -> its vector in the encoder, and its logits in the classifier; the position is the token id
+VECTORS = {
+    "[PAD]": (1000.0, 1000.0),
+    "[UNK]": (-1.0, -1.0),
+    "[CLS]": (5.0, 12.0),
+    "[SEP]": (0.0, 0.0),
+    "one": (1.0, 0.0),
+    "two": (0.0, 2.0),
+    "three": (3.0, 0.0),
+    "four": (0.0, 4.0),
+    "query": (8.0, 6.0),
+}
+LOGITS = {
+    "[PAD]": (1000.0, -1000.0, 1000.0),
+    "[UNK]": (0.0, 0.0, 0.0),
+    "[CLS]": (0.0, 0.0, 0.0),
+    "[SEP]": (0.0, 0.0, 0.0),
+    "one": (1.0, 0.0, 0.0),
+    "two": (0.0, 1.0, 0.0),
+    "three": (0.0, 0.0, 1.0),
+    "four": (-2.0, 0.0, 0.0),
+    "query": (0.0, 0.0, 0.0),
+}
+# word -> how likely it stands in the place of a mask; the masked language model's vocabulary
+WEIGHTS = {
+    "[PAD]": 0,
+    "[UNK]": 0,
+    "[CLS]": 0,
+    "[SEP]": 0,
+    "[MASK]": 0,
+    "one": 8,
+    "two": 4,
+    "three": 2,
+    "four": 1,
+    ".": 1,
+}
+# word -> the score of a cell's token, and its logits for NONE and SUM; the vocabulary of the model that reads tables
+SCORES = {
+    "[PAD]": (1000.0, 0.0, 1000.0),
+    "[UNK]": (-1.0, 0.0, 0.0),
+    "[CLS]": (0.0, 0.0, 0.0),
+    "[SEP]": (0.0, 1.0, 0.0),
+    "[EMPTY]": (-1.0, 0.0, 0.0),
+    "yes": (2.0, 0.0, 0.0),
+    "no": (-1.0, 0.0, 0.0),
+    "which": (0.0, 0.0, 0.0),
+    "all": (0.0, 0.0, 2.0),
+}
+LABEL_WEIGHT = -100.0  # a cell that was the answer before is none again
+SECOND_TEXT_WEIGHT = 10.0  # the classifier counts a token of the second text this many times
+DTYPES = {np.dtype("float32"): 1, np.dtype("int64"): 7, np.dtype("float16"): 10, np.dtype("O"): 8}
+
+
+# protobuf's wire format: a field is its number and wire type, then a varint (0) or a length and that many bytes (2)
+
+
+def _varint(value: int) -> bytes:
+    head = b""
+    while value > 0x7F:
+        head += bytes([value & 0x7F | 0x80])
+        value >>= 7
+    return head + bytes([value])
+
+
+def _field(number: int, value: int | str | bytes) -> bytes:
+    if isinstance(value, int):
+        return _varint(number << 3) + _varint(value)
+    content = value.encode() if isinstance(value, str) else value
+    return _varint(number << 3 | 2) + _varint(len(content)) + content
+
+
+def _fields(number: int, values: Sequence[int | str | bytes]) -> bytes:
+    return b"".join(_field(number, value) for value in values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Port:
+    """A graph's input or output."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+    def encode(self) -> bytes:
+        """A ValueInfoProto: name = 1, type = 2 (tensor_type = 1: elem_type = 1, shape = 2, dim = 1: value 1, name 2)"""
+        dims = _fields(1, [_field(1 if isinstance(dim, int) else 2, dim) for dim in self.shape])
+        tensor = _field(1, DTYPES[np.dtype(self.dtype)]) + _field(2, dims)
+        return _field(1, self.name) + _field(2, _field(1, tensor))
+
+
+@dataclasses.dataclass(frozen=True)
+class Node:
+    """An operator with integer attributes."""
+
+    operator: str
+    inputs: tuple[str, ...]
+    output: str
+    attributes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    def encode(self) -> bytes:
+        """A NodeProto: input = 1, output = 2, op_type = 4, attribute = 5 (name = 1, i = 3, type = 20: INT is 2)."""
+        attributes = [_field(1, name) + _field(3, value) + _field(20, 2) for name, value in self.attributes.items()]
+        return _fields(1, self.inputs) + _field(2, self.output) + _field(4, self.operator) + _fields(5, attributes)
+
+
+def encode_model(
+    nodes: Sequence[Node], inputs: Sequence[Port], outputs: Sequence[Port], constants: Mapping[str, np.ndarray]
+) -> bytes:
+    """A ModelProto: ir_version = 1, graph = 7 (node = 1, name = 2, initializer = 5, in = 11, out = 12), opset = 8."""
+    initializers = [
+        _fields(1, array.shape) + _field(2, DTYPES[array.dtype]) + _field(8, name) + _field(9, array.tobytes())
+        for name, array in constants.items()
+    ]
+    graph = (
+        _fields(1, [node.encode() for node in nodes])
+        + _field(2, "tiny")
+        + _fields(5, initializers)
+        + _fields(11, [port.encode() for port in inputs])
+        + _fields(12, [port.encode() for port in outputs])
+    )
+    return _field(1, 9) + _field(7, graph) + _field(8, _field(1, "") + _field(2, 17))
+
+
+def encoder(*, neighbours: bool = False) -> tuple[bytes, Graph]:
+    """A graph from input_ids and attention_mask (B, T) to last_hidden_state (B, T, 2): each token's vector.
+
+    With `neighbours` the largest number of the whole batch is added, so a row's answer depends on the rows beside it.
+    """
+    ports = [Port(name, "int64", ("batch", "sequence")) for name in ("input_ids", "attention_mask")]
+    output = Port("last_hidden_state", "float32", ("batch", "sequence", 2))
+    constants = {"table": np.array(list(VECTORS.values()), np.float32)}
+    nodes = [Node("Gather", ("table", "input_ids"), "vectors")]
+    if neighbours:
+        nodes += [
+            Node("ReduceMax", ("vectors",), "largest", {"keepdims": 0}),
+            Node("Add", ("vectors", "largest"), output.name),
+        ]
+    else:
+        nodes += [Node("Identity", ("vectors",), output.name)]
+    return encode_model(nodes, ports, [output], constants), graph_of(ports, [output])
+
+
+def classifier(labels: int = 3, dtype: str = "float32") -> tuple[bytes, Graph]:
+    """A graph from input_ids, attention_mask, token_type_ids (B, T) to logits (B, C): the sum of the tokens' logits.
+
+    Tokens of the second text count SECOND_TEXT_WEIGHT times.
+    """
+    ports = [Port(name, "int64", ("batch", "sequence")) for name in ("input_ids", "attention_mask", "token_type_ids")]
+    output = Port("logits", dtype, ("batch", labels))
+    constants = {
+        "table": np.array(list(LOGITS.values()), np.float32)[:, :labels],
+        "type_weights": np.array([1.0, SECOND_TEXT_WEIGHT], np.float32),
+        "last": np.array([-1]),
+        "tokens": np.array([1]),
+    }
+    nodes = [
+        Node("Gather", ("table", "input_ids"), "words"),
+        Node("Gather", ("type_weights", "token_type_ids"), "types"),
+        Node("Cast", ("attention_mask",), "mask", {"to": 1}),
+        Node("Mul", ("types", "mask"), "weights"),
+        Node("Unsqueeze", ("weights", "last"), "columns"),
+        Node("Mul", ("words", "columns"), "weighted"),
+        Node("ReduceSum", ("weighted", "tokens"), "sums", {"keepdims": 0}),
+        Node("Cast", ("sums",), output.name, {"to": DTYPES[np.dtype(dtype)]}),
+    ]
+    return encode_model(nodes, ports, [output], constants), graph_of(ports, [output])
+
+
+def masked_lm() -> tuple[bytes, Graph]:
+    """A graph from input_ids and attention_mask (B, T) to logits (B, T, V): WEIGHTS at a mask, nonsense elsewhere."""
+    ports = [Port(name, "int64", ("batch", "sequence")) for name in ("input_ids", "attention_mask")]
+    output = Port("logits", "float32", ("batch", "sequence", len(WEIGHTS)))
+    table = np.full((len(WEIGHTS), len(WEIGHTS)), 1000, np.float32)
+    table[list(WEIGHTS).index("[MASK]")] = np.log(np.maximum(list(WEIGHTS.values()), 1e-30))
+    nodes = [Node("Gather", ("table", "input_ids"), output.name)]
+    return encode_model(nodes, ports, [output], {"table": table}), graph_of(ports, [output])
+
+
+def tagger() -> tuple[bytes, Graph]:
+    """A graph from input_ids and attention_mask (B, T) to logits (B, T, 3): each token's LOGITS."""
+    ports = [Port(name, "int64", ("batch", "sequence")) for name in ("input_ids", "attention_mask")]
+    output = Port("logits", "float32", ("batch", "sequence", 3))
+    nodes = [Node("Gather", ("table", "input_ids"), output.name)]
+    constants = {"table": np.array(list(LOGITS.values()), np.float32)}
+    return encode_model(nodes, ports, [output], constants), graph_of(ports, [output])
+
+
+def table_model(*, aggregations: bool) -> tuple[bytes, Graph]:
+    """A graph to logits (B, T): each token's score and its previous label; and to the tokens' sums (B, 2)."""
+    texts = [Port(name, "int64", ("batch", "sequence")) for name in ("input_ids", "attention_mask")]
+    ports = [*texts, Port("token_type_ids", "int64", ("batch", "sequence", 7))]
+    outputs = [Port("logits", "float32", ("batch", "sequence"))]
+    table = np.array(list(SCORES.values()), np.float32)
+    constants = {
+        "scores": table[:, :1],
+        "sums": table[:, 1:],
+        "types": np.array([[0], [0], [0], [LABEL_WEIGHT], [0], [0], [0]], np.float32),
+        "last": np.array([-1]),
+        "tokens": np.array([1]),
+    }
+    nodes = [
+        Node("Gather", ("scores", "input_ids"), "words"),
+        Node("Cast", ("token_type_ids",), "floats", {"to": 1}),
+        Node("MatMul", ("floats", "types"), "labels"),
+        Node("Add", ("words", "labels"), "columns"),
+        Node("Squeeze", ("columns", "last"), "logits"),
+    ]
+    if aggregations:
+        outputs.append(Port("logits_aggregation", "float32", ("batch", 2)))
+        nodes += [
+            Node("Gather", ("sums", "input_ids"), "chosen"),
+            Node("Cast", ("attention_mask",), "mask", {"to": 1}),
+            Node("Unsqueeze", ("mask", "last"), "weights"),
+            Node("Mul", ("chosen", "weights"), "weighted"),
+            Node("ReduceSum", ("weighted", "tokens"), "logits_aggregation", {"keepdims": 0}),
+        ]
+    return encode_model(nodes, ports, outputs, constants), graph_of(ports, outputs)
+
+
+def answerer(logits: np.ndarray) -> tuple[bytes, Graph]:
+    """A graph from input_ids (B, T) to start_logits and end_logits (B, T): each token's row of `logits` (V, 2)."""
+    tokens = Port("input_ids", "int64", ("batch", "sequence"))
+    outputs = [Port(name, str(logits.dtype), tokens.shape) for name in ("start_logits", "end_logits")]
+    tables = {"starts": np.ascontiguousarray(logits[:, 0]), "ends": np.ascontiguousarray(logits[:, 1])}
+    nodes = [Node("Gather", (table, tokens.name), port.name) for table, port in zip(tables, outputs, strict=True)]
+    return encode_model(nodes, [tokens], outputs, tables), graph_of([tokens], outputs)
+
+
+def graph_of(inputs: Sequence[Port], outputs: Sequence[Port]) -> Graph:
+    """The manifest's description of a graph with these ports."""
+    return Graph(
+        inputs=tuple(Tensor(name=port.name, dtype=port.dtype, shape=port.shape) for port in inputs),
+        outputs=tuple(Tensor(name=port.name, dtype=port.dtype, shape=port.shape) for port in outputs),
+    )
