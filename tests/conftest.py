@@ -14,10 +14,15 @@ from pathlib import Path
 # before torch is imported: threads that wait for each other cost tiny models more than they gain
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import hypothesis
 import numpy
 import onnxruntime
 import pytest
 import tokenizers
+
+# the same examples in every run, and no clock: a slow machine is no failure
+hypothesis.settings.register_profile("onnxpipe", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("onnxpipe")
 
 ROOT = Path(__file__).resolve().parents[1]
 CAN_EXPORT = importlib.util.find_spec("optimum") is not None
@@ -124,3 +129,34 @@ def tiny_bundle(tiny_model: Callable[..., Path]) -> Callable[..., Path]:
         return path
 
     return build
+
+
+# task -> family, head and config of a tiny model that serves it
+TASK_MODELS: dict[str, tuple[str, str, dict[str, object]]] = {
+    "feature-extraction": ("roberta", "", {}),
+    "fill-mask": ("bert", "ForMaskedLM", {}),
+    "question-answering": ("distilbert", "ForQuestionAnswering", {}),
+    "table-question-answering": ("tapas", "ForTableQuestionAnswering", {}),
+    "text-classification": ("xlm-roberta", "ForSequenceClassification", {}),
+    "token-classification": ("bert-cased", "ForTokenClassification", {}),
+    "zero-shot-classification": (
+        "bart",
+        "ForSequenceClassification",
+        {"id2label": {"0": "contradiction", "1": "neutral", "2": "entailment"}, "num_labels": 3},
+    ),
+}
+
+
+@pytest.fixture(scope="session")
+def task_bundles(bundle_folder: Path, request: pytest.FixtureRequest) -> dict[str, Path]:
+    """A tiny bundle for each task, served as "tiny/TASK", made afresh where that is possible."""
+    bundles = {task: bundle_folder / "tasks" / task for task in TASK_MODELS}
+    for task, (family, head, config) in TASK_MODELS.items():
+        if CAN_EXPORT:
+            from onnxpipe_export.export import export
+
+            source = request.getfixturevalue("tiny_model")(family, head, **config)
+            export(source, bundles[task], task=task, precisions=["fp32"], bundle_id=f"tiny/{task}", force=True)
+        elif not bundles[task].is_dir():
+            pytest.skip(f"no bundle at {bundles[task]}: run the tests in the export environment first")
+    return bundles

@@ -2,8 +2,6 @@
 
 import json
 import os
-import re
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import onnxpipe
+from serving import serving
 
 huggingface_hub = pytest.importorskip("huggingface_hub", reason="its client asks the questions")
 pytest.importorskip("fastapi", reason="needs the server extra")
@@ -53,29 +52,10 @@ def precision(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def url(minilm_bundle: Path, precision: str) -> Iterator[str]:
-    """The address of `onnxpipe serve` in a process of its own, stopped as a service manager would stop it."""
-    command = [sys.executable, "-m", "onnxpipe", "serve", str(minilm_bundle), "--precision", precision, "--port", "0"]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    with subprocess.Popen(
-        [*command, "--log-level", "warning"],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        said = ""
-        try:
-            while not (found := re.search(r"listening on (http://[\d.]+:\d+),", said)):
-                line = process.stdout.readline() if process.stdout else ""
-                if not line:
-                    pytest.fail(f"the server did not start: {said}")
-                said += line
-            assert f"/models/{ID}  sentence-similarity, feature-extraction  {precision}" in said
-            yield found[1]
-        finally:
-            process.send_signal(signal.SIGTERM)
-            rest, _ = process.communicate(timeout=60)
-    assert (process.returncode, rest) == (0, "")
+    """The address of a server of the model."""
+    with serving(str(minilm_bundle), "--precision", precision) as (address, said):
+        assert f"/models/{ID}  sentence-similarity, feature-extraction  {precision}" in said
+        yield address
 
 
 @pytest.fixture(scope="module")

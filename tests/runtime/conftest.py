@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-import hypothesis
 import numpy as np
 import pytest
 import tokenizers
@@ -38,10 +37,6 @@ from tiny_graphs import (
     table_model,
     tagger,
 )
-
-# the same examples in every run, and no clock: a slow machine is no failure
-hypothesis.settings.register_profile("onnxpipe", derandomize=True, deadline=None)
-hypothesis.settings.load_profile("onnxpipe")
 
 
 def word_tokenizer(*, template: bool = True, words: Iterable[str] = VECTORS) -> tokenizers.Tokenizer:

@@ -1,0 +1,102 @@
+"""Every task through the official Python client, unmodified, against a real server of tiny models.
+
+The export environment has huggingface_hub 0.36, the lean one 2.x: `make test` runs both.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import onnxpipe
+from serving import serving
+
+huggingface_hub = pytest.importorskip("huggingface_hub", reason="its client asks the questions")
+pytest.importorskip("fastapi", reason="needs the server extra")
+
+TEXT = "My name is Clara and I live in Berkeley, California."
+TABLE = {"Repository": ["Transformers", "Datasets", "Tokenizers"], "Stars": ["36542", "4512", "3934"]}
+
+
+@pytest.fixture(scope="module")
+def url(task_bundles: dict[str, Path]) -> Iterator[str]:
+    with serving(*map(str, task_bundles.values())) as (address, _):
+        yield address
+
+
+@pytest.fixture
+def ask(url: str):
+    """The client of a task's model."""
+    return lambda task: huggingface_hub.InferenceClient(model=f"{url}/models/tiny/{task}")
+
+
+@pytest.fixture
+def pipeline(task_bundles: dict[str, Path]):
+    return lambda task: onnxpipe.load(task_bundles[task])
+
+
+def test_feature_extraction(ask, pipeline):
+    given = ask("feature-extraction").feature_extraction(TEXT)
+    np.testing.assert_allclose(given, pipeline("feature-extraction")(TEXT), atol=1e-6)
+
+
+def test_sentence_similarity_of_the_same_model(url, task_bundles):
+    client = huggingface_hub.InferenceClient(model=f"{url}/models/tiny/feature-extraction/pipeline/sentence-similarity")
+    similarity = onnxpipe.load(task_bundles["feature-extraction"], task="sentence-similarity")
+    expected = similarity({"source_sentence": TEXT, "sentences": ["Hello.", TEXT]})
+    assert client.sentence_similarity(TEXT, other_sentences=["Hello.", TEXT]) == pytest.approx(expected)
+
+
+def test_text_classification(ask, pipeline):
+    given = ask("text-classification").text_classification(TEXT, top_k=2)
+    expected = pipeline("text-classification")(TEXT, top_k=2)
+    assert [(item.label, item.score) for item in given] == [
+        (item.label, pytest.approx(item.score)) for item in expected
+    ]
+
+
+def test_token_classification(ask, pipeline):
+    given = ask("token-classification").token_classification(TEXT, aggregation_strategy="first")
+    expected = pipeline("token-classification")(TEXT, aggregation_strategy="first")
+    assert [(item.entity_group, item.word, item.start, item.end) for item in given] == [
+        (item.entity_group, item.word, item.start, item.end) for item in expected
+    ]
+
+
+def test_fill_mask(ask, pipeline):
+    given = ask("fill-mask").fill_mask("My name is [MASK].", top_k=3)
+    expected = pipeline("fill-mask")("My name is [MASK].", top_k=3)
+    assert [(item.token, item.token_str, item.sequence) for item in given] == [
+        (item.token, item.token_str, item.sequence) for item in expected
+    ]
+
+
+def test_question_answering_one_answer_and_several(ask, pipeline):
+    client, answers = ask("question-answering"), pipeline("question-answering")
+    inputs = {"question": "Where do I live?", "context": TEXT}
+    given, expected = client.question_answering(**inputs), answers(inputs)
+    assert (given.answer, given.start, given.end) == (expected.answer, expected.start, expected.end)
+    several = client.question_answering(**inputs, top_k=3)
+    assert [item.answer for item in several] == [item.answer for item in answers(inputs, top_k=3)]
+
+
+def test_table_question_answering(ask, pipeline):
+    given = ask("table-question-answering").table_question_answering(table=TABLE, query="How many stars?")
+    expected = pipeline("table-question-answering")({"table": TABLE, "query": "How many stars?"})
+    assert (given.answer, given.cells, given.coordinates) == (expected.answer, expected.cells, expected.coordinates)
+    assert given.aggregator == expected.aggregator
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_zero_shot_classification_in_the_form_this_client_reads(ask, pipeline, multi_label):
+    labels = ["refund", "legal", "faq"]
+    given = ask("zero-shot-classification").zero_shot_classification(TEXT, labels, multi_label=multi_label)
+    expected = pipeline("zero-shot-classification")(TEXT, candidate_labels=labels, multi_label=multi_label)
+    assert [item.label for item in given] == expected.labels
+    assert [item.score for item in given] == pytest.approx(expected.scores)
+
+
+def test_a_wrong_parameter_is_told_to_the_client(ask):
+    with pytest.raises(huggingface_hub.errors.HfHubHTTPError, match=r"parameters\.top_k`: expected a number >= 1"):
+        ask("fill-mask").fill_mask("My name is [MASK].", top_k=0)
