@@ -41,6 +41,8 @@ format: .venv-export/.done
 bench: .venv-export/.done .venv-lean/.done $(BUNDLE)/manifest.json
 	$(EXPORT) -m onnxpipe_bench.overhead $(BUNDLE)
 	$(EXPORT) -m onnxpipe_bench.sts $(BUNDLE) --model $(MINILM)
+	$(EXPORT) -m onnxpipe_bench.quality --model $(MINILM)
+	$(EXPORT) -m onnxpipe_bench.task_overhead --model $(MINILM)
 	$(EXPORT) -m onnxpipe_bench.footprint $(BUNDLE) --python $(LEAN)
 	$(EXPORT) -m onnxpipe_bench.tables README.md
 

@@ -12,18 +12,20 @@ from onnxpipe.errors import UnsupportedModel
 _INTEGER_OPERATORS = ("MatMulInteger", "ConvInteger", "QLinearMatMul", "QLinearConv")
 
 
-def quantize(source: Path, target: Path, precision: str) -> dict[str, float]:
+def quantize(source: Path, target: Path, precision: str, *, float_narrowing: bool = False) -> dict[str, float]:
     """Write `target` in `precision` and return what was made of it, by name.
 
+    `float_narrowing` leaves the products in float that give fewer numbers than they take: the second of a feed-forward
+    block, whose inputs behind the activation have outliers, and most heads.
     Raises UnsupportedModel for a precision we cannot make, or when nothing in the graph became what was asked for.
     """
     if precision not in QUANTIZERS:
         raise UnsupportedModel(f"cannot make precision {precision!r}; precisions: fp32, {', '.join(QUANTIZERS)}")
-    QUANTIZERS[precision](source, target)
+    QUANTIZERS[precision](source, target, _narrowing(source) if float_narrowing else [])
     return {"integer_operators": float(_count_integer_operators(target))}
 
 
-def _dynamic_int8(source: Path, target: Path) -> None:
+def _dynamic_int8(source: Path, target: Path, excluded: list[str]) -> None:
     """Weights to signed 8 bits, one scale per output channel; activations get theirs at run time.
 
     Weights use seven of their eight bits: on x86 without VNNI the kernels add products in pairs of 16 bits, where full
@@ -32,10 +34,35 @@ def _dynamic_int8(source: Path, target: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with _quiet_root_logger():
-        quantize_dynamic(source, target, per_channel=True, reduce_range=True, weight_type=QuantType.QInt8)
+        quantize_dynamic(
+            source,
+            target,
+            per_channel=True,
+            reduce_range=True,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=excluded,
+        )
 
 
-QUANTIZERS: dict[str, Callable[[Path, Path], None]] = {"int8": _dynamic_int8}
+def _narrowing(file: Path) -> list[str]:
+    """The names of products with a constant matrix of more rows than columns."""
+    import onnx
+
+    graph = onnx.load(file, load_external_data=False).graph
+    shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer if len(tensor.dims) == 2}
+    found = []
+    for node in graph.node:
+        if node.op_type in ("MatMul", "Gemm") and node.input[1] in shapes:
+            transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+            rows, columns = shapes[node.input[1]][:: -1 if transposed else 1]
+            if rows > columns:
+                # the quantiser makes a MatMul of a Gemm first, under the second name
+                found += [node.name, f"{node.name}_MatMul"]
+    return found
+
+
+# precision -> what makes it: the fp32 file, the new one, and the names of the products that stay in float
+QUANTIZERS: dict[str, Callable[[Path, Path, list[str]], None]] = {"int8": _dynamic_int8}
 
 
 def _count_integer_operators(file: Path) -> int:

@@ -31,9 +31,10 @@ class Recipe:
     The task is guessed for classes that end with one of `architectures`, where `applies` (None: always) holds for
     config.json; the first row that fits wins. `outputs` are those of all its models, `optional_outputs` those that only
     some have. The model is verified as `verified_as` (its own task when None) on `samples` with `parameters`. The
-    bundle's golden request is `golden`, the first sample when None, with `golden_parameters`, those of the verification
-    when None; `golden_tolerance` says, per precision, how far any number of a golden answer may be from torch's on
-    another machine.
+    bundle's golden request is `golden` (the first sample when None) with `golden_parameters` (those of the verification
+    when None); `golden_tolerance` says, per precision, how far any number of a golden answer may be from the recorded
+    one on another machine. `float_narrowing` keeps the products in float that matter most (see quantize), slower and
+    larger, for tasks that decide token by token: one wrong token spoils an entity or an answer.
     """
 
     task: str
@@ -52,6 +53,7 @@ class Recipe:
     parameters: Mapping[str, object] = dataclasses.field(default_factory=dict)
     golden: object = None
     golden_parameters: Mapping[str, object] | None = None
+    float_narrowing: bool = False
     tolerance: Mapping[str, Mapping[str, float]]
     golden_tolerance: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"fp32": 1e-4, "int8": 0.2})
 
@@ -129,6 +131,7 @@ RECIPES = {
             exporter_task="token-classification",
             judge="choices",
             golden="My name is Sarah Jessica Parker and I live in New York.",
+            float_narrowing=True,
             tolerance=_CHOICES,
         ),
         # its architecture ends as those of the next row do: before it
@@ -143,6 +146,7 @@ RECIPES = {
             optional_outputs=("logits_aggregation",),
             judge="choices",
             samples=TABLES,
+            float_narrowing=True,
             tolerance=_CHOICES,
         ),
         Recipe(
@@ -156,6 +160,7 @@ RECIPES = {
             parameters={"doc_stride": 16},  # the default leaves short models no room beside a question
             golden={"question": "Who wrote the letter?", "context": "Anna wrote the letter on Friday."},
             golden_parameters={},
+            float_narrowing=True,
             tolerance=_CHOICES,
         ),
     )

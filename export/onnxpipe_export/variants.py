@@ -63,7 +63,7 @@ def make_variants(
         made: Figures = {}
         if precision != "fp32":
             with progress.stage(f"quantize {precision}"):
-                made = quantize(base, file, precision)
+                made = quantize(base, file, precision, float_narrowing=recipe.float_narrowing)
         with progress.stage(f"verify {precision}", verifier.steps) as advance:
             figures, invariant = verifier.measure(candidate_model(folder, draft, precision, Session(file)), advance)
         tolerance = recipe.tolerance[precision]

@@ -27,6 +27,14 @@ def test_no_family_keeps_a_product_with_float_weights(tiny_bundle, tmp_path, fam
     assert [node.name for node in products if weights & set(node.input)] == []
 
 
+def test_narrowing_products_may_stay_in_float(tiny_bundle, tmp_path):
+    source = tiny_bundle("bert", CLASSIFIER) / "onnx" / "model.onnx"
+    plain = quantize(source, tmp_path / "plain.onnx", "int8")["integer_operators"]
+    kept = quantize(source, tmp_path / "kept.onnx", "int8", float_narrowing=True)["integer_operators"]
+    # the second product of both layers' feed-forward blocks, and the head; the pooler is square
+    assert plain - kept == 3
+
+
 def test_a_graph_that_stays_float_is_refused(tmp_path):
     value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["batch"])
     result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["batch"])

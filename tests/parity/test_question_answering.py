@@ -14,12 +14,12 @@ import pytest
 import onnxpipe
 from onnxpipe.errors import InvalidInput
 from onnxpipe.pipeline import AnyPipeline
-from onnxpipe.tasks.question_answering import Answer, QuestionAnswering
+from onnxpipe.tasks.question_answering import Answer
 
 pytest.importorskip("optimum", reason="parity needs the export extra")
 from transformers import pipeline as reference_pipeline
 
-from onnxpipe_export.verify import TorchEngine
+from torch_engine import with_torch
 from zoo import families
 
 # transformers 4.57.6 makes arrays of torch's tensors the way numpy 1 wanted it
@@ -60,13 +60,6 @@ def load(
         return onnxpipe.load(tiny_bundle(family, HEAD)), reference
 
     return build
-
-
-def with_torch(ours: AnyPipeline, reference: Reference) -> AnyPipeline:
-    """Our pipeline over the reference's torch model, row by row as the reference runs it."""
-    variant = dataclasses.replace(ours.model.variant, batch_invariant=False)
-    sessions = {"model": TorchEngine(reference.model, ours.model.graph())}
-    return QuestionAnswering(dataclasses.replace(ours.model, variant=variant, sessions=sessions))
 
 
 def with_questions(contexts: list[str]) -> list[Pair]:
@@ -110,7 +103,7 @@ def test_answers_offsets_order_and_scores_equal_the_reference(
 ) -> None:
     assert len(pairs) >= 200
     ours, reference = load(family)
-    same_answers(pairs, with_torch(ours, reference)(pairs, **parameters), ask(reference, pairs, **parameters))
+    same_answers(pairs, with_torch(ours, reference.model)(pairs, **parameters), ask(reference, pairs, **parameters))
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta"])
@@ -119,7 +112,7 @@ def test_hundreds_of_windows_equal_the_reference(
 ) -> None:
     ours, reference = load(family)
     pairs = with_questions([text for text in texts if len(text) >= 1000])
-    same_answers(pairs, with_torch(ours, reference)(pairs, top_k=2), ask(reference, pairs, top_k=2))
+    same_answers(pairs, with_torch(ours, reference.model)(pairs, top_k=2), ask(reference, pairs, top_k=2))
 
 
 @pytest.mark.parametrize("family", families(HEAD))
