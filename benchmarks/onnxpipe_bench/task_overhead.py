@@ -89,14 +89,20 @@ def make_bundle(task: str, case: Case, base: Path, cache: Path) -> Path:
     torch.manual_seed(0)
     if case.head == "ForTableQuestionAnswering":
         sizes = transformers.AutoConfig.from_pretrained(base).to_dict()
-        names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
-        config = transformers.TapasConfig(**{name: sizes[name] for name in names}, num_aggregation_labels=4)
+        names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+        tokenizer = transformers.TapasTokenizer(str(base / "vocab.txt"))
+        config = transformers.TapasConfig(
+            **{name: sizes[name] for name in names}, vocab_size=len(tokenizer), num_aggregation_labels=4
+        )
         transformers.TapasForQuestionAnswering(config).save_pretrained(model)
-        transformers.TapasTokenizer(str(base / "vocab.txt")).save_pretrained(model)
+        tokenizer.save_pretrained(model)
     else:
         settings = {"id2label": dict(enumerate(case.labels)), "num_labels": len(case.labels)} if case.labels else {}
         auto_class = getattr(transformers, f"AutoModel{case.head}")
-        auto_class.from_pretrained(base, **settings).save_pretrained(model)
+        network = auto_class.from_pretrained(base, **settings)
+        if "O" in case.labels:  # as in real text, most tokens are no entity
+            network.classifier.bias.data[case.labels.index("O")] = 1.0
+        network.save_pretrained(model)
         transformers.AutoTokenizer.from_pretrained(base).save_pretrained(model)
     export(model, bundle, task=task, bundle_id=f"overhead/{task}")
     return bundle

@@ -100,12 +100,13 @@ def read(cls: type[T], data: object, *, ignore_unknown: bool = False) -> T:
         return data
     if not isinstance(data, Mapping):
         raise FieldError("", f"expected an object with {_field_list(cls)}, given {show(data)}")
-    fields = {field.name: field for field in dataclasses.fields(cls)}
-    names = {alias: name for name, field in fields.items() for alias in field.metadata.get("aliases", ())}
-    # its own name wins over an alias beside it
-    data = {names[name]: value for name, value in data.items() if name in names} | {
-        name: value for name, value in data.items() if name not in names
-    }
+    # mypy 2.4 takes the class of a dataclass for unhashable
+    fields, names = _fields(cls)  # type: ignore[arg-type]
+    if not names.keys().isdisjoint(data):
+        # its own name wins over an alias beside it
+        data = {names[name]: value for name, value in data.items() if name in names} | {
+            name: value for name, value in data.items() if name not in names
+        }
     unknown = [name for name in data if name not in fields]
     if unknown and not ignore_unknown:
         raise FieldError(str(unknown[0]), f"unknown name; expected {_field_list(cls)}")
@@ -133,6 +134,13 @@ def plain(value: object) -> Any:  # JSON data: a recursive type that mypy cannot
 def show(value: object) -> str:
     """`value` in a few characters, for messages; never a whole document, however long or deep it is."""
     return _SHORT.repr(value)
+
+
+@functools.cache
+def _fields(cls: type[Record]) -> tuple[dict[str, dataclasses.Field[Any]], dict[str, str]]:
+    """The fields of a record by name, and the names of those that have others, by these."""
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    return fields, {alias: name for name, field in fields.items() for alias in field.metadata.get("aliases", ())}
 
 
 @functools.cache
