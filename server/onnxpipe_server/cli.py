@@ -1,6 +1,7 @@
 """`onnxpipe serve`: load bundles, say what is served, answer until told to stop."""
 
 import argparse
+import contextlib
 import logging
 import signal
 import socket
@@ -64,11 +65,8 @@ def run(args: argparse.Namespace) -> int:
         max_waiting=args.max_waiting,
         cors_origins=args.cors_origin or ("*",),
     )
-    try:
-        with _listen(args.host, args.port) as listener:
-            _serve(listener, settings, args)
-    except KeyboardInterrupt:
-        pass
+    with contextlib.suppress(KeyboardInterrupt), _listen(args.host, args.port) as listener:
+        _serve(listener, settings, args)
     return 0
 
 

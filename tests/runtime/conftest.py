@@ -1,5 +1,6 @@
 """Tiny bundles around the graphs of `tiny_graphs`, for tests without torch and without the onnx package."""
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import tokenizers
 from tokenizers import models, pre_tokenizers, processors
 
 from onnxpipe.bundle import (
+    MANIFEST_NAME,
     SUFFIXES,
     Activation,
     Classification,
@@ -248,3 +250,22 @@ def tagging_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Pat
         )
 
     return write
+
+
+@pytest.fixture
+def folder(embedding_bundle: Callable[..., Path]) -> Path:
+    """A bundle in two precisions."""
+    return embedding_bundle(precisions=("fp32", "int8"))
+
+
+@pytest.fixture
+def edit(folder: Path) -> Callable[[Callable[[dict], object]], None]:
+    """Changes the data of that bundle's manifest in place and writes it back."""
+
+    def change(function: Callable[[dict], object]) -> None:
+        file = folder / MANIFEST_NAME
+        data = json.loads(file.read_text())
+        function(data)
+        file.write_text(json.dumps(data))
+
+    return change

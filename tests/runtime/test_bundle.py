@@ -33,24 +33,6 @@ ESCAPES = [
 ]
 
 
-@pytest.fixture
-def folder(embedding_bundle):
-    return embedding_bundle(precisions=("fp32", "int8"))
-
-
-@pytest.fixture
-def edit(folder):
-    """Changes the manifest's data in place and writes it back."""
-
-    def change(function):
-        file = folder / MANIFEST_NAME
-        data = json.loads(file.read_text())
-        function(data)
-        file.write_text(json.dumps(data))
-
-    return change
-
-
 def test_an_opened_bundle_knows_its_folder_manifest_and_digest(folder):
     bundle = open_bundle(folder)
     assert bundle.path == folder

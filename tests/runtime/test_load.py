@@ -1,5 +1,3 @@
-import json
-
 import pytest
 
 import onnxpipe
@@ -9,24 +7,6 @@ from onnxpipe.load import load_model, make_pipeline, pipeline_class, task_names
 from onnxpipe.pipeline import Pipeline
 from onnxpipe.tasks.feature_extraction import FeatureExtraction
 from onnxpipe.tasks.sentence_similarity import SentenceSimilarity
-
-
-@pytest.fixture
-def folder(embedding_bundle):
-    return embedding_bundle(precisions=("fp32", "int8"))
-
-
-@pytest.fixture
-def edit(folder):
-    """Changes the manifest's data in place and writes it back."""
-
-    def change(function):
-        file = folder / MANIFEST_NAME
-        data = json.loads(file.read_text())
-        function(data)
-        file.write_text(json.dumps(data))
-
-    return change
 
 
 def test_a_bundle_loads_as_its_own_task_and_first_precision(folder):
