@@ -11,17 +11,24 @@ def test_every_task_is_measured():
 @pytest.mark.parametrize(
     ("task", "case", "encoded"),
     [
-        ("feature-extraction", Case("", "A man plays."), 1),
-        ("sentence-similarity", Case("", {"source_sentence": "A man plays.", "sentences": ["A man.", "No."]}), 3),
+        ("feature-extraction", Case("", ["A man plays."]), 1),
+        ("sentence-similarity", Case("", [{"source_sentence": "A man plays.", "sentences": ["A man.", "No."]}]), 3),
     ],
 )
 def test_the_bare_work_asks_the_tokenizer_and_the_session_as_the_call_does(tiny_bundle, task, case, encoded):
     pipeline = make_pipeline(load_model(tiny_bundle("bert", "")), task)
-    before = pipeline(case.inputs)
-    bare = record(pipeline, case)
-    tokenizer = pipeline.model.tokenizer
-    assert "_encode" not in vars(tokenizer)
-    assert pipeline(case.inputs) == pytest.approx(before)
+    before = pipeline(case.inputs[0])
+    (bare,) = record(pipeline, case)
+    assert pipeline(case.inputs[0]) == pytest.approx(before)
     assert len(bare.texts) == encoded
     assert sum(len(batch["input_ids"]) for batch in bare.batches) == encoded
     bare()
+
+
+@pytest.mark.parametrize(("case", "encoded"), [*zip(CASES["table-question-answering"], (2, 1), strict=True)])
+def test_a_new_table_is_tokenised_on_both_sides_and_one_that_is_remembered_on_none(tiny_bundle, case, encoded):
+    pipeline = make_pipeline(load_model(tiny_bundle("tapas", case.head)), "table-question-answering")
+    bare = record(pipeline, case)
+    assert len(bare) == len(case.inputs)
+    assert {len(call.texts) for call in bare} == {encoded}
+    assert {len(call.batches) for call in bare} == {1}

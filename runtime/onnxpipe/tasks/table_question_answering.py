@@ -154,7 +154,8 @@ class TableQuestionAnswering(Pipeline[Inputs, Parameters, Answer | list[Answer]]
 
     def _answer(self, chosen: NDArray[np.bool_], output: Arrays, columns: Sequence[Sequence[str]]) -> Answer:
         """The answer made of the cells that are `chosen` (R, C)."""
-        coordinates: list[list[int]] = np.argwhere(chosen).tolist()
+        rows, positions = (axis.tolist() for axis in chosen.nonzero())
+        coordinates = [[row, column] for row, column in zip(rows, positions, strict=True)]
         cells = [columns[column][row] for row, column in coordinates]
         text = ", ".join(cells)
         if not self._table.aggregations:

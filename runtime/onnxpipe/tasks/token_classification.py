@@ -141,19 +141,18 @@ class TokenClassification(Pipeline[str, Parameters, list[Token] | list[Entity]])
 
     def _gather(self, outputs: Sequence[Arrays], text: str, encodings: Sequence[Encoding]) -> _Tokens:
         name = self._graph.outputs[0].name
-        indices = [np.flatnonzero(encoding.sequences == 0) for encoding in encodings]
-        windows = list(zip(outputs, encodings, indices, strict=True))
-        logits = np.concatenate([output[name][own] for output, _, own in windows])
-        return _Tokens(
-            text,
-            ids=np.concatenate([encoding.ids[own] for _, encoding, own in windows]),
-            offsets=np.concatenate([encoding.offsets[own] for _, encoding, own in windows]),
-            indices=np.concatenate(indices),
-            scores=softmax(logits.astype(np.float32, copy=False)),
+        columns = []
+        for output, encoding in zip(outputs, encodings, strict=True):
+            own = (encoding.sequences == 0).nonzero()[0]
+            columns.append((encoding.ids[own], encoding.offsets[own], own, output[name][own]))
+        # of one window, as of most texts, nothing is copied
+        ids, offsets, indices, logits = (
+            columns[0] if len(columns) == 1 else map(np.concatenate, zip(*columns, strict=True))
         )
+        return _Tokens(text, ids, offsets, indices, softmax(logits.astype(np.float32, copy=False)))
 
     def _label(self, tokens: _Tokens, ignored: Sequence[str]) -> list[Token]:
-        names, spelled = self._tags.labels, self._spell(tokens)
+        names, spelled = self._tags.labels, self._spell(tokens, 0, tokens.ids.size)
         columns = (tokens.scores.argmax(axis=-1), tokens.scores.max(axis=-1), tokens.indices, *tokens.offsets.T)
         rows = zip(spelled, *(column.tolist() for column in columns), strict=True)
         return [
@@ -163,35 +162,39 @@ class TokenClassification(Pipeline[str, Parameters, list[Token] | list[Entity]])
         ]
 
     def _group(self, tokens: _Tokens, strategy: Grouping, ignored: Sequence[str]) -> list[Entity]:
-        names, spelled = self._tags.names, self._spell(tokens)
-        breaks = np.append([True], tokens.indices[1:] <= tokens.indices[:-1])  # each window counts from its own start
-        groups = group_tokens(tokens.scores, self._find_subwords(tokens, spelled), breaks, self._tags, strategy)
+        breaks = np.ones(tokens.ids.size, dtype=np.bool_)
+        breaks[1:] = tokens.indices[1:] <= tokens.indices[:-1]  # each window counts from its own start
+        subwords = None if strategy == "simple" else self._find_subwords(tokens)
+        groups = group_tokens(tokens.scores, subwords, breaks, self._tags, strategy)
+        names = [self._tags.names[label] for label in groups.labels.tolist()]
+        kept = [group for group, name in enumerate(names) if name not in ignored]
         starts, ends = tokens.offsets[groups.first_tokens, 0], tokens.offsets[groups.last_tokens, 1]
-        kept = np.flatnonzero(np.array([name not in ignored for name in names])[groups.labels])
-        if np.count_nonzero(breaks) > 1:
-            kept = kept[resolve_overlaps(starts[kept], ends[kept], groups.scores[kept])]
-        columns = (kept, groups.labels[kept], groups.scores[kept], starts[kept], ends[kept])
+        if breaks[1:].any():
+            kept = [kept[index] for index in resolve_overlaps(starts[kept], ends[kept], groups.scores[kept])]
+        words = [self._join(tokens, groups.words_of(group), strategy) for group in kept]
+        rows = list(zip(names, groups.scores.tolist(), starts.tolist(), ends.tolist(), strict=True))
         return [
-            Entity(names[label], score, self._join(spelled, groups.words_of(group), strategy), start, end)
-            for group, label, score, start, end in zip(*(column.tolist() for column in columns), strict=True)
+            Entity(name, score, word, start, end)
+            for word, (name, score, start, end) in zip(words, (rows[group] for group in kept), strict=True)
         ]
 
-    def _spell(self, tokens: _Tokens) -> list[str]:
-        """The tokens as the vocabulary spells them; what it does not know, as the text does."""
+    def _spell(self, tokens: _Tokens, start: int, stop: int) -> list[str]:
+        """Some of the tokens as the vocabulary spells them; what it does not know, as the text does."""
         token, unknown, text = self.model.tokenizer.token, self._unknown_id, tokens.text
-        pairs = zip(tokens.ids.tolist(), tokens.offsets.tolist(), strict=True)
-        return [text[start:end] if number == unknown else token(number) for number, (start, end) in pairs]
+        pairs = zip(tokens.ids[start:stop].tolist(), tokens.offsets[start:stop].tolist(), strict=True)
+        return [text[first:last] if number == unknown else token(number) for number, (first, last) in pairs]
 
-    def _find_subwords(self, tokens: _Tokens, spelled: Sequence[str]) -> NDArray[np.bool_]:
+    def _find_subwords(self, tokens: _Tokens) -> NDArray[np.bool_]:
         """Which tokens go on with a word (T,); an unknown one never does."""
-        if self.model.tokenizer.subword_prefix:
-            return find_marked_subwords(spelled, tokens.offsets)  # the unknown are spelled as long as their spans
+        if self.model.tokenizer.subword_prefix:  # the unknown are spelled as long as their spans
+            return find_marked_subwords(self._spell(tokens, 0, tokens.ids.size), tokens.offsets)
         known: NDArray[np.bool_] = tokens.ids != self._unknown_id
         return known & find_unspaced_subwords(tokens.text, tokens.offsets)
 
-    def _join(self, spelled: Sequence[str], words: Sequence[int], strategy: Grouping) -> str:
-        join = self.model.tokenizer.join
+    def _join(self, tokens: _Tokens, words: Sequence[int], strategy: Grouping) -> str:
+        join, first = self.model.tokenizer.join, words[0]
+        spelled = self._spell(tokens, first, words[-1])
         if strategy == "simple":
-            return join(spelled[words[0] : words[-1]])
+            return join(spelled)
         # words first, then the words, as the reference; the second time changes them again where the decoder may
-        return join([join(spelled[start:stop]) for start, stop in itertools.pairwise(words)])
+        return join([join(spelled[start - first : stop - first]) for start, stop in itertools.pairwise(words)])

@@ -92,21 +92,28 @@ def find_unspaced_subwords(text: str, offsets: Ints) -> Bools:
     return found
 
 
-def group_tokens(scores: Floats, subwords: Bools, breaks: Bools, tags: Tags, strategy: Grouping) -> Groups:
+def group_tokens(scores: Floats, subwords: Bools | None, breaks: Bools, tags: Tags, strategy: Grouping) -> Groups:
     """Groups of tokens with probabilities `scores` (T, C), T > 0 (`aggregate_words`, `group_entities`).
 
-    `subwords` (T,) go on with a word, unless the strategy is "simple", for which every token is one. `breaks` (T,)
-    begin a word and a group in any case; the first token has to.
+    `subwords` (T,) go on with a word, unless they are None or the strategy is "simple", for which every token is one.
+    `breaks` (T,) begin a word and a group in any case; the first token has to.
     """
-    starts = np.flatnonzero(breaks | ~subwords | (strategy == "simple"))
-    words = np.append(starts, len(scores))
-    word_scores = _score_words(scores, words, strategy)
+    if subwords is None or strategy == "simple":
+        words, word_scores, begins = np.arange(len(scores) + 1), scores, breaks
+    else:
+        words = _bounds(breaks | ~subwords)
+        word_scores, begins = _score_words(scores, words, strategy), breaks[words[:-1]]
     labels = word_scores.argmax(axis=-1)
     kinds = tags.kinds[labels]
-    begins = breaks[starts] | tags.begins[labels]
+    begins = begins | tags.begins[labels]
     begins[1:] |= kinds[1:] != kinds[:-1]
-    bounds = np.append(np.flatnonzero(begins), len(labels))
+    bounds = _bounds(begins)
     return Groups(labels[bounds[:-1]], _means(word_scores.max(axis=-1), bounds), words, bounds)
+
+
+def _bounds(begins: Bools) -> NDArray[np.intp]:
+    """Where runs begin, and the end of the last one."""
+    return np.concatenate([begins.nonzero()[0], [len(begins)]])
 
 
 def _score_words(scores: Floats, words: NDArray[np.intp], strategy: Grouping) -> Floats:
@@ -124,7 +131,7 @@ def _score_words(scores: Floats, words: NDArray[np.intp], strategy: Grouping) ->
 def _means(values: Floats, bounds: NDArray[np.intp]) -> Floats:
     """The mean of each run of values along the first axis."""
     sums = np.add.reduceat(values, bounds[:-1], axis=0)
-    means: Floats = np.divide(sums.T, np.diff(bounds), dtype=np.float32).T
+    means: Floats = np.divide(sums.T, bounds[1:] - bounds[:-1], dtype=np.float32).T
     return means
 
 

@@ -36,24 +36,20 @@ _DATE_FIELDS = {
     "M": r"(?P<month>1[0-2]|0[1-9]|[1-9])",
     "D": r"(?P<day>3[01]|[12]\d|0[1-9]|[1-9])",
 }
+# by how many words they have: one, two, three
 _DATES = tuple(
-    re.compile(re.sub("[A-Z]+", lambda field: _DATE_FIELDS[field[0]], layout.replace(" ", r"\s+")))
-    for layout in (
-        "MONTH",
-        "Ys?",
-        "MON Y",
-        "MON D",
-        "D MON",
-        "MON D, Y",
-        "D MON Y",
-        "M-D-Y",
-        "Y-M-D",
-        "Y-M",
-        r"D\.M\.Y",
-        "WEEKDAY, MON D",
+    [
+        re.compile(re.sub("[A-Z]+", lambda field: _DATE_FIELDS[field[0]], layout.replace(" ", r"\s+")))
+        for layout in layouts
+    ]
+    for layouts in (
+        ("MONTH", "Ys?"),
+        ("MON Y", "MON D", "D MON", "Y-M"),
+        ("MON D, Y", "D MON Y", "M-D-Y", "Y-M-D", r"D\.M\.Y", "WEEKDAY, MON D"),
     )
 )
-_LONGEST_DATE = 3  # words of the layouts above
+_DIGIT = re.compile(r"\d")
+_NAMES = frozenset([*_NUMBER_WORDS, *_MONTHS.split("|")])
 _YEARS = range(1700, 2017)
 # what strptime assumes, and why 29 February is no date without a year
 _YEAR_WHEN_ABSENT = 1900
@@ -65,6 +61,11 @@ _COLUMN_SHARE = 0.7
 def find_values(text: str) -> list[Value]:
     """The numbers and dates of a text in order; of overlapping readings the longest, "2005" being both of them."""
     text = " ".join(text.lower().split())
+    if text.isdecimal() and len(text) != 4:  # the most frequent case, if no year
+        number = _number(text)
+        return [] if number is None else [number]
+    if not _may_have_values(text):
+        return []
     readings: dict[tuple[int, int], list[Value]] = {}
     for span, value in _readings(text):
         readings.setdefault(span, []).append(value)
@@ -83,14 +84,12 @@ def column_values(cells: Sequence[str]) -> list[Value | None]:
     A column is of the kind that most of its cells hold, of dates where both are as many, and of no kind when those are
     fewer than 70 %.
     """
-    found = [find_values(cell) for cell in cells]
-    counts: dict[type, int] = {
-        kind: sum(any(isinstance(value, kind) for value in values) for values in found) for kind in (tuple, float)
-    }
-    kind = max(counts, key=counts.__getitem__)
-    if counts[kind] < len(cells) * _COLUMN_SHARE:
+    if not _may_have_values(" ".join(cells).lower()):
         return [None] * len(cells)
-    return [next((value for value in values if isinstance(value, kind)), None) for values in found]
+    # the first of each kind in each cell
+    found: list[dict[type, Value]] = [{type(value): value for value in reversed(find_values(cell))} for cell in cells]
+    column = min(([values.get(kind) for values in found] for kind in (tuple, float)), key=_count_absent)
+    return [None] * len(cells) if len(cells) - _count_absent(column) < len(cells) * _COLUMN_SHARE else column
 
 
 def ranks(values: Sequence[Value | None]) -> list[tuple[int, int]]:
@@ -119,6 +118,15 @@ def relations(values: Sequence[Value | None], others: Sequence[Value]) -> list[i
     return codes
 
 
+def _may_have_values(text: str) -> bool:
+    """Whether a text in lower case has a digit or a word for a number or a month; without, it has no value."""
+    return bool(_DIGIT.search(text)) or not _NAMES.isdisjoint(_WORD.findall(text))
+
+
+def _count_absent(values: Sequence[Value | None]) -> int:
+    return values.count(None)
+
+
 def _readings(text: str) -> Iterator[tuple[tuple[int, int], Value]]:
     """Every span of the text that reads as a number or a date, with its value."""
     numbers = set()
@@ -128,27 +136,28 @@ def _readings(text: str) -> Iterator[tuple[tuple[int, int], Value]]:
             yield match.span(), number
     words = [match.span() for match in _WORD.finditer(text)]
     for begin, end in words:
+        if (begin, end) in numbers:
+            continue
         word = text[begin:end]
-        number = _NUMBER_WORDS.get(word, _number(word))
-        if number is not None and (begin, end) not in numbers:
+        if (number := _NUMBER_WORDS.get(word, _number(word))) is not None:
             yield (begin, end), number
-    for last, (_, end) in enumerate(words):
-        for begin, _ in words[max(0, last + 1 - _LONGEST_DATE) : last + 1]:
-            if (date := _date(text[begin:end])) is not None:
+    for layouts, last_words in zip(_DATES, (words, words[1:], words[2:]), strict=True):
+        for (begin, _), (_, end) in zip(words, last_words, strict=False):
+            if (date := _date(text[begin:end], layouts)) is not None:
                 yield (begin, end), date
 
 
 def _number(text: str) -> float | None:
-    suffix = next((suffix for suffix in _ORDINAL_SUFFIXES if text.endswith(suffix)), "")
+    digits = text[:-2] if text.endswith(_ORDINAL_SUFFIXES) else text
     try:
-        number = float(text.removesuffix(suffix).replace(",", ""))
+        number = float(digits.replace(",", ""))
     except ValueError:
         return None
     return None if math.isnan(number) or number == math.inf else number
 
 
-def _date(text: str) -> Date | None:
-    for layout in _DATES:
+def _date(text: str, layouts: Sequence[re.Pattern[str]]) -> Date | None:
+    for layout in layouts:
         match = layout.fullmatch(text)
         if match is None:
             continue

@@ -6,6 +6,8 @@ T tokens, N tokens of a table, R rows, C columns.
 """
 
 import dataclasses
+import functools
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -20,41 +22,62 @@ from onnxpipe.text.tokenizer import Tokenizer
 
 Ids = NDArray[np.int64]
 
-# the type ids of a token; the last three are one slice
+# the type ids of a token; the ranks from below and from above are one slice
 _SEGMENT, _COLUMN, _ROW, _LABEL, _RANK, _INVERSE_RANK, _RELATION = range(7)
-_QUANTITIES = slice(_RANK, _RELATION + 1)
+_RANKS = slice(_RANK, _INVERSE_RANK + 1)
 
-_BLANK_WORDS = ("n/a", "nan")
-_WORD = re.compile(r"[^\W_]")
+# what a reader remembers: at most this many tables of at most so many characters, some megabytes in all
+_REMEMBERED_TABLES = 8
+_REMEMBERED_CHARACTERS = 10_000
+
+# texts that have nothing to read
+_BLANK = re.compile(r"[\W_]+|\s*(n/a|nan)\s*", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
 class Cells:
     """A table's tokens in reading order, header first, and the numbers and dates in its columns.
 
-    `ids`, `rows` (0 is the header), `columns` (from 1) and `places` are (N,); a token's place is that of its word's
-    first token within the cell, for words are kept or left out whole. `longest` counts the tokens of the longest cell,
-    `shape` is (R, C), `values` has a list for each column.
+    `ids`, `cells` (counted along the rows from the header's first) and `begins` (which tokens begin a word) are (N,).
+    `type_ids` (cells, 7) are those of a cell's tokens, beside a question that holds no values. `shape` is (R, C),
+    `values` has a list for each column.
     """
 
     ids: Ids
-    rows: Ids
-    columns: Ids
-    places: Ids
-    longest: int
+    cells: Ids
+    begins: NDArray[np.bool_]
+    type_ids: Ids
     shape: tuple[int, int]
     values: Sequence[Sequence[Value | None]]
+
+    @functools.cached_property
+    def rows(self) -> Ids:
+        """The row of each token (N,), 0 being the header."""
+        return self.cells // self.shape[1]
+
+    @functools.cached_property
+    def places(self) -> Ids:
+        """Where in its cell each token's word begins (N,), for words are kept or left out whole."""
+        positions = np.arange(self.ids.size)
+        words = np.maximum.accumulate(np.where(self.begins, positions, 0))
+        return words - np.searchsorted(self.cells, self.cells)
+
+    @functools.cached_property
+    def longest(self) -> int:
+        """How many tokens the longest cell has."""
+        return int(np.bincount(self.cells, minlength=1).max())
 
 
 @dataclasses.dataclass(frozen=True)
 class TableEncoding:
     """`ids` (T,) and `type_ids` (T, 7) of a question and as much of a table as fits; `cut` tokens did not.
 
-    `shape` is that of the whole table.
+    `cells` are those of the table's tokens, which come last, counted as in `Cells`; `shape` is that of the whole table.
     """
 
     ids: Ids
     type_ids: Ids
+    cells: Ids
     shape: tuple[int, int]
     cut: int
     warnings: tuple[str, ...]
@@ -66,24 +89,23 @@ class TableEncoding:
 
     def cell_means(self, scores: NDArray[np.float32]) -> NDArray[np.float64]:
         """The mean of `scores` (T,) over each cell's tokens, as (R, C); 0 for a cell without tokens."""
-        tokens, cells = self._cells()
-        size = self.shape[0] * self.shape[1]
-        sums = np.bincount(cells, weights=scores[tokens], minlength=size)
-        means: NDArray[np.float64] = sums / np.maximum(np.bincount(cells, minlength=size), 1)
-        return means.reshape(self.shape)
+        rows, width = self.shape
+        size = (rows + 1) * width
+        sums = np.bincount(self.cells, scores[self._start :], size)
+        means: NDArray[np.float64] = sums / np.maximum(np.bincount(self.cells, None, size), 1)
+        return means[width:].reshape(self.shape)
 
     def labelled(self, chosen: NDArray[np.bool_]) -> "TableEncoding":
         """The same tokens, those of the cells `chosen` (R, C) marked as the answer to the question before."""
-        tokens, cells = self._cells()
+        header = np.zeros(self.shape[1], dtype=np.bool_)
         type_ids = self.type_ids.copy()
-        type_ids[tokens, _LABEL] = chosen.ravel()[cells]
+        type_ids[self._start :, _LABEL] = np.append(header, chosen)[self.cells]
         return dataclasses.replace(self, type_ids=type_ids)
 
-    def _cells(self) -> tuple[NDArray[np.intp], Ids]:
-        """The tokens below the header, and the cell of each, counted along the rows."""
-        tokens = np.flatnonzero(self.type_ids[:, _ROW])
-        columns, rows = self.type_ids[tokens, _COLUMN] - 1, self.type_ids[tokens, _ROW] - 1
-        return tokens, rows * self.shape[1] + columns
+    @property
+    def _start(self) -> int:
+        """Where the table begins."""
+        return self.ids.size - self.cells.size
 
 
 class TableReader:
@@ -100,25 +122,38 @@ class TableReader:
         self._sep = self._id(tokenizer.special("sep_token"))
         special = (table.empty_token, *tokenizer.text.special_tokens.values())
         self._special = re.compile(f"({'|'.join(map(re.escape, special))})")
+        self._largest = np.array(table.type_sizes) - 1
+        self._remembered = functools.lru_cache(_REMEMBERED_TABLES)(self._read)
 
     def read(self, header: Sequence[str], columns: Sequence[Sequence[str]]) -> Cells:
-        """The tokens and values of a table. Raises InvalidInput when it has more columns than the model tells apart."""
+        """The tokens and values of a table. Raises InvalidInput when it has more columns than the model tells apart.
+
+        Those of the last small tables are remembered, for often one is asked several questions.
+        """
+        cells = tuple(map(tuple, columns))
+        size = len(" ".join(itertools.chain(header, *cells)))  # so that empty cells count too
+        return (self._remembered if size <= _REMEMBERED_CHARACTERS else self._read)(tuple(header), cells)
+
+    def _read(self, header: Sequence[str], columns: Sequence[Sequence[str]]) -> Cells:
         width = len(columns)
         if width > self._table.max_columns:
             raise InvalidInput(f"the table has {width} columns, but this model reads at most {self._table.max_columns}")
         lines = [header if self._table.read_header else [""] * width, *zip(*columns, strict=True)]
-        pieces = [self._pieces(cell) for line in lines for cell in line]
-        sizes = [len(ids) for ids, _ in pieces]
-        rows, positions = np.divmod(np.repeat(np.arange(len(pieces)), sizes), width)
-        return Cells(
-            ids=np.array([number for ids, _ in pieces for number in ids], dtype=np.int64),
-            rows=rows,
-            columns=positions + 1,
-            places=np.array([place for _, places in pieces for place in places], dtype=np.int64),
-            longest=max(sizes),
-            shape=(len(columns[0]), width),
-            values=[column_values(column) for column in columns],
-        )
+        ids, cells, begins = self._tokens([cell for line in lines for cell in line])
+        values = [column_values(column) for column in columns]
+        return Cells(ids, cells, begins, self._type_ids(len(lines), values), (len(columns[0]), width), values)
+
+    def _type_ids(self, lines: int, values: Sequence[Sequence[Value | None]]) -> Ids:
+        """The type ids (cells, 7) of a table in reading order, but for how its values relate to a question's."""
+        type_ids = np.zeros((lines, len(values), self._largest.size), dtype=np.int64)
+        type_ids[..., _SEGMENT] = 1
+        type_ids[..., _COLUMN] = np.arange(1, len(values) + 1)
+        type_ids[..., _ROW] = np.arange(lines)[:, None]
+        for index, column in enumerate(values):
+            if column.count(None) < len(column):
+                type_ids[1:, index, _RANKS] = ranks(column)
+        np.minimum(type_ids, self._largest, out=type_ids)
+        return type_ids.reshape(-1, self._largest.size)
 
     def encode(self, cells: Cells, question: str, *, truncate: bool) -> TableEncoding:
         """A question with a table; with `truncate`, with as much of it as the model's limit leaves room for.
@@ -129,9 +164,9 @@ class TableReader:
         ids, values, warnings = self._question(question)
         limit = self._tokenizer.text.max_tokens
         room = cells.ids.size if limit is None else limit - len(ids)
-        rows, words = self._fit(cells, room) if truncate else (cells.shape[0], cells.longest)
-        kept = (cells.rows <= rows) & (cells.places < words)
-        size = int(kept.sum())
+        rows, kept = self._fit(cells, room) if truncate else (cells.shape[0], slice(None))
+        table_ids, table_cells = cells.ids[kept], cells.cells[kept]
+        size = table_ids.size
         if size > room or rows > self._table.max_rows:
             raise InvalidInput(
                 f"the question takes {len(ids)} tokens and the table {cells.ids.size} in {cells.shape[0]} rows; this "
@@ -140,41 +175,31 @@ class TableReader:
             )
         if rows < cells.shape[0]:
             warnings = (*warnings, f"only the first {rows} of the table's {cells.shape[0]} rows fit and were read")
-        type_ids = np.zeros((len(ids) + size, len(self._table.type_sizes)), dtype=np.int64)
-        self._fill(type_ids[len(ids) :], cells, kept, values)
-        all_ids = np.concatenate([np.array(ids, dtype=np.int64), cells.ids[kept]])
-        return TableEncoding(all_ids, type_ids, cells.shape, cells.ids.size - size, warnings)
+        type_ids = np.zeros((len(ids) + size, self._largest.size), dtype=np.int64)
+        type_ids[len(ids) :] = cells.type_ids[table_cells]
+        if values:
+            codes = np.array([[0, *relations(column, values)] for column in cells.values]).T.ravel()
+            type_ids[len(ids) :, _RELATION] = np.minimum(codes, self._largest[_RELATION])[table_cells]
+        all_ids = np.concatenate([np.array(ids, dtype=np.int64), table_ids])
+        return TableEncoding(all_ids, type_ids, table_cells, cells.shape, cells.ids.size - size, warnings)
 
-    def _fill(self, type_ids: Ids, cells: Cells, kept: NDArray[np.bool_], values: Sequence[Value]) -> None:
-        """Write the type ids of the table's `kept` tokens, beside a question that holds `values`."""
-        quantities = np.array(
-            [
-                [(*pair, relation) for pair, relation in zip(ranks(column), relations(column, values), strict=True)]
-                for column in cells.values
-            ]
-        )
-        rows, columns = cells.rows[kept], cells.columns[kept]
-        body = rows > 0
-        type_ids[:, _SEGMENT] = 1
-        type_ids[:, _COLUMN] = columns
-        type_ids[:, _ROW] = rows
-        type_ids[body, _QUANTITIES] = quantities[columns[body] - 1, rows[body] - 1]
-        np.minimum(type_ids, np.array(self._table.type_sizes) - 1, out=type_ids)
-
-    def _fit(self, cells: Cells, room: int) -> tuple[int, int]:
-        """How many rows, and of each cell how many tokens, `room` tokens have room for."""
+    def _fit(self, cells: Cells, room: int) -> tuple[int, slice | NDArray[np.bool_]]:
+        """How many rows `room` tokens have room for, and which of the table's tokens those are."""
         trim = self._table.max_cell_tokens
+        fits = cells.ids.size <= room and cells.shape[0] <= self._table.max_rows
+        if fits and (trim is None or cells.longest <= trim):
+            return cells.shape[0], slice(None)
         least = min(cells.longest, trim or 1)
         upto_row = np.bincount(cells.rows[cells.places < least], minlength=cells.shape[0] + 1).cumsum()
         rows = int((upto_row[1 : self._table.max_rows + 1] <= room).sum())
-        if trim is not None or not rows:  # a model with a fixed trim does not trim further
-            return rows, max(1, least)
-        upto_place = np.bincount(cells.places[cells.rows <= rows]).cumsum()
-        return rows, max(1, int((upto_place <= room).sum()))
+        words = least
+        if trim is None and rows:  # a model with a fixed trim does not trim further
+            words = int((np.bincount(cells.places[cells.rows <= rows]).cumsum() <= room).sum())
+        return rows, (cells.rows <= rows) & (cells.places < max(1, words))
 
     def _question(self, question: str) -> tuple[list[int], list[Value], tuple[str, ...]]:
         """A question's tokens between [CLS] and [SEP], its values, and a warning where its length leaves it out."""
-        ids, _ = self._pieces(question)
+        ids = self._tokens([question])[0].tolist()
         least, most = self._table.min_question_tokens or 0, self._table.max_question_tokens
         if least <= len(ids) and (most is None or len(ids) <= most):
             return [self._cls, *ids, self._sep], find_values(question), ()
@@ -182,26 +207,27 @@ class TableReader:
         warning = f"the question has {len(ids)} tokens, but this model reads {bounds}: it was left out"
         return [self._cls, self._sep], [], (warning,)
 
-    def _pieces(self, text: str) -> tuple[list[int], list[int]]:
-        """The tokens of a cell or question, and for each the position of its word's first one.
+    def _tokens(self, texts: Sequence[str]) -> tuple[Ids, Ids, NDArray[np.bool_]]:
+        """The tokens of cells or a question behind one another, the index of each one's text, and which begin a word.
 
         A text of nothing but punctuation is the empty token, an empty one has no token at all. So for each part between
         special tokens that a text spells out.
         """
-        ids: list[int] = []
-        places: list[int] = []
-        for part in filter(None, self._special.split(text)):
-            start = len(ids)
-            if _is_blank(part):
-                ids.append(self._empty)
-                places.append(start)
-                continue
-            encoding = self._tokenizer.encode(part, side="right")
-            own = encoding.words >= 0  # [CLS] and [SEP] belong to no word
-            words = encoding.words[own]
-            ids += encoding.ids[own].tolist()
-            places += (start + np.searchsorted(words, words)).tolist()
-        return ids, places
+        owners, parts = list(range(len(texts))), list(texts)
+        if self._special.search("\n".join(texts)):
+            pairs = [(index, part) for index, text in enumerate(texts) for part in self._special.split(text)]
+            owners, parts = [index for index, _ in pairs], [part for _, part in pairs]
+        blanks = [index for index, part in enumerate(parts) if _BLANK.fullmatch(part)]
+        for index in blanks:
+            parts[index] = ""  # no token; the empty one follows below
+        joined = self._tokenizer.encode_joined(parts)
+        ids, sources, begins = (np.array(column, dtype=np.int64) for column in joined)
+        if blanks:
+            places = np.searchsorted(sources, blanks)
+            ids = np.insert(ids, places, self._empty)
+            sources = np.insert(sources, places, blanks)
+            begins = np.insert(begins, places, True)
+        return ids, np.array(owners, dtype=np.int64)[sources], begins.astype(np.bool_)
 
     def _id(self, token: str | None) -> int:
         number = self._tokenizer.id(token) if token else None
@@ -210,7 +236,3 @@ class TableReader:
                 f"tables cannot be read: the tokenizer has no {token or 'token that separates texts'}"
             )
         return number
-
-
-def _is_blank(text: str) -> bool:
-    return not _WORD.search(text) or text.strip().lower() in _BLANK_WORDS

@@ -6,7 +6,8 @@ switching them per call, as transformers does, makes concurrent callers fail ("A
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,8 +21,8 @@ from onnxpipe.errors import BundleError, InvalidInput, UnsupportedModel
 from onnxpipe.records import show
 
 Side = Literal["left", "right"]
-# spaced, joined: in this order
-_SPACES = (
+# what clean-up replaces by what, in this order
+SPACES = (
     (" .", "."),
     (" ?", "?"),
     (" !", "!"),
@@ -136,6 +137,16 @@ class Tokenizer:
         whole = _encoding(raw)
         return whole.part(_kept(whole, limit, truncation, side or self.text.truncation_side))
 
+    def encode_joined(self, texts: Sequence[str]) -> tuple[list[int], list[int], list[bool]]:
+        """The ids of many texts behind one another, with the index of each one's text, and whether it begins a word.
+
+        Without special tokens and uncut. One call of the library for all, but each text is tokenised by itself. Words
+        go on with the tokens that have the `subword_prefix`; without such a mark each token begins one.
+        """
+        raw = self._encode(texts, None, is_pretokenized=True, add_special_tokens=False)
+        prefix = self.subword_prefix
+        return raw.ids, raw.word_ids, [prefix is None or not token.startswith(prefix) for token in raw.tokens]
+
     def encode_pairs(self, text: str, pairs: Iterable[str]) -> list[Encoding]:
         """`encode` of the text with each of the pairs and truncation "only_first", but without offsets.
 
@@ -196,6 +207,34 @@ class Tokenizer:
         """The token of an id, as the vocabulary spells it; empty for an id it does not have."""
         return self._tokenizer.id_to_token(number) or ""
 
+    def known(self, number: int) -> str | None:
+        """The token of an id as `decode` finds it: None for an id that the vocabulary does not have."""
+        token: str | None = self._tokenizer.id_to_token(number)
+        return token
+
+    def is_special(self, number: int) -> bool:
+        """Whether `decode` leaves the token of this id out when it skips special tokens."""
+        return number in self.special_ids
+
+    @functools.cached_property
+    def special_ids(self) -> frozenset[int]:
+        """The ids that `decode` leaves out when it skips special tokens."""
+        added_tokens = self._tokenizer.get_added_tokens_decoder()
+        return frozenset(number for number, added in added_tokens.items() if added.special)
+
+    @functools.cached_property
+    def decoding(self) -> tuple[Mapping[str, Any], ...]:  # each a JSON object of its own shape
+        """What joins tokens to text, step by step, as tokenizer.json spells each; empty when only spaces do."""
+        decoder = self._tokenizer.decoder
+        step = {"type": "Sequence", "decoders": []} if decoder is None else json.loads(decoder.__getstate__())
+        return tuple(_steps(step))
+
+    @property
+    def size(self) -> int:
+        """How many ids the vocabulary has, added tokens included: one more than the largest."""
+        vocabulary: dict[str, int] = self._tokenizer.get_vocab(with_added_tokens=True)
+        return max(vocabulary.values(), default=-1) + 1
+
     def special(self, role: str) -> str | None:
         """The special token of a role, such as "mask_token"."""
         return self.text.special_tokens.get(role)
@@ -221,18 +260,20 @@ class Tokenizer:
         count: int = len(raw) - sum(raw.special_tokens_mask[-1:])
         return count
 
-    def _encode(self, text: str, pair: str | None) -> Any:  # tokenizers.Encoding, whose stubs lack most members
+    def _encode(  # -> tokenizers.Encoding, whose stubs lack most members
+        self, text: str | Sequence[str], pair: str | None, **options: bool
+    ) -> Any:
         try:
-            return self._tokenizer.encode(text, pair)
+            return self._tokenizer.encode(text, pair, **options)
         except Exception as error:  # a lone surrogate reaches the library's conversion as a TypeError or worse
-            if any(0xD800 <= ord(character) <= 0xDFFF for character in text + (pair or "")):
+            if any(0xD800 <= ord(character) <= 0xDFFF for part in (*text, pair or "") for character in part):
                 raise InvalidInput("the text is not valid Unicode: it holds half of a surrogate pair") from None
             raise InvalidInput(f"the tokenizer cannot encode the text ({error})") from error
 
 
 def clean_up_spaces(text: str) -> str:
     """English text without the spaces that joining tokens leaves (`clean_up_tokenization` of transformers 4.57.6)."""
-    for spaced, joined in _SPACES:
+    for spaced, joined in SPACES:
         text = text.replace(spaced, joined)
     return text
 
@@ -242,6 +283,15 @@ def check_inputs(graph: Graph, model_id: str) -> None:
     given = {"input_ids", "attention_mask", "token_type_ids"}
     if unknown := [tensor.name for tensor in graph.inputs if tensor.name not in given]:
         raise UnsupportedModel(f"{model_id}: the graph wants {unknown[0]!r}; text gives {', '.join(sorted(given))}")
+
+
+def _steps(decoder: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The steps of a decoder, sequences inside of sequences unrolled."""
+    if decoder["type"] == "Sequence":
+        for step in decoder["decoders"]:
+            yield from _steps(step)
+    else:
+        yield decoder
 
 
 def _encoding(raw: Any) -> Encoding:

@@ -115,6 +115,25 @@ def test_what_cannot_fit_is_an_error_with_the_counts(
         reader.encode(cells, "which which which", truncate=truncate)
 
 
+def test_a_small_table_is_read_once_for_several_questions_and_a_large_one_anew(
+    make_reader: Callable[..., TableReader],
+) -> None:
+    reader = make_reader()
+    assert reader.read(["no"], [["yes"]]) is reader.read(("no",), (("yes",),))
+    large = [["yes"] * 5000]
+    assert reader.read(["no"], large) is not reader.read(["no"], large)
+
+
+@pytest.mark.parametrize("text", ["-", "_ ?", " N/A", "nan\n", "[SEP]no", "no[SEP]", "- [SEP] -", "7.5", "no-yes", ""])
+def test_a_cell_reads_the_same_whatever_is_beside_it(make_reader: Callable[..., TableReader], text: str) -> None:
+    reader = make_reader(read_header=False)
+    alone = reader.read([""], [[text]])
+    beside = reader.read(["", "", ""], [["yes [SEP]"], [text], ["-"]])
+    own = beside.cells == 4
+    assert beside.ids[own].tolist() == alone.ids.tolist()
+    assert beside.places[own].tolist() == alone.places.tolist()
+
+
 def test_too_many_columns_are_an_error(make_reader: Callable[..., TableReader]) -> None:
     with pytest.raises(InvalidInput, match="has 8 columns, but this model reads at most 7"):
         make_reader().read(["no"] * 8, [["no"]] * 8)

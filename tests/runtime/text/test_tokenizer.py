@@ -94,6 +94,17 @@ def test_a_limit_below_the_special_tokens_is_refused(load):
         load(max_tokens=1).encode("one")
 
 
+def test_many_texts_are_tokenised_behind_one_another_each_by_itself(load):
+    tokenizer = load(max_tokens=3)
+    ids, texts, begins = tokenizer.encode_joined(["one two", "", "one", "two two"])
+    assert ids == [ONE, TWO, ONE, TWO, TWO]
+    assert texts == [0, 0, 2, 3, 3]
+    assert begins == [True] * 5
+    assert tokenizer.encode_joined([]) == ([], [], [])
+    with pytest.raises(InvalidInput, match="not valid Unicode"):
+        tokenizer.encode_joined(["one", "\ud83d"])
+
+
 def test_without_a_limit_nothing_is_cut(load):
     assert len(load().encode("one " * 5000, truncation="do_not_truncate").ids) == 5002
 
