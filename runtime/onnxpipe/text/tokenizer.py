@@ -119,22 +119,23 @@ class Tokenizer:
         *,
         truncation: Truncation = "longest_first",
         side: Side | None = None,
+        special: bool = True,
     ) -> Encoding:
         """Tokens of a text, or of a text and its pair, cut to the model's limit.
 
-        Special tokens are never cut. `longest_first` shortens the longer of a pair, as the tokenizers library does.
+        Special tokens are never cut; without `special` only those are there that the text spells out. `longest_first` shortens the longer of a pair, as the tokenizers library does.
         Raises InvalidInput when nothing may be cut and the text is too long, or when it is not valid Unicode.
         """
-        raw = self._encode(text, pair)
+        raw = self._encode(text, pair, add_special_tokens=special)
         length = len(raw)
         limit = self.text.max_tokens
         if limit is None or length <= limit:
-            return _encoding(raw)
+            return self._encoding(raw)
         if truncation == "do_not_truncate":
             raise InvalidInput(
                 f"the text has {length} tokens, the model's limit is {limit}; shorten it or allow truncation"
             )
-        whole = _encoding(raw)
+        whole = self._encoding(raw)
         return whole.part(_kept(whole, limit, truncation, side or self.text.truncation_side))
 
     def encode_joined(self, texts: Sequence[str]) -> tuple[list[int], list[int], list[bool]]:
@@ -153,14 +154,14 @@ class Tokenizer:
         The text, which may be long, is tokenised once, however many pairs there are. Raises InvalidInput when a pair
         leaves no room for the text.
         """
-        alone = _encoding(self._encode(text, None))
+        alone = self._encoding(self._encode(text, None))
         first = np.flatnonzero(alone.sequences == 0)
         start = first[0] if first.size else 0  # special tokens before the text
         return [self._splice(alone, first, start, pair) for pair in pairs]
 
     def _splice(self, alone: Encoding, first: NDArray[np.intp], start: int, pair: str) -> Encoding:
         """A text put into the frame that its pair and the special tokens make."""
-        frame = _encoding(self._encode("", pair))
+        frame = self._encoding(self._encode("", pair))
         limit = self.text.max_tokens
         size = len(first) if limit is None else min(len(first), limit - len(frame.ids))
         if size < min(len(first), 1):  # as in the reference, at least one token of a text must stay
@@ -183,7 +184,7 @@ class Tokenizer:
         With a pair its second text is cut into windows and each holds the whole first one. Windows are those of the
         tokenizers library (Encoding.truncate). Raises InvalidInput when `stride` leaves no room to move on.
         """
-        whole = _encoding(self._encode(text, pair))
+        whole = self._encoding(self._encode(text, pair))
         limit = max_tokens or self.text.max_tokens
         if limit is None or len(whole.ids) <= limit:
             return [whole]
@@ -229,7 +230,7 @@ class Tokenizer:
         step = {"type": "Sequence", "decoders": []} if decoder is None else json.loads(decoder.__getstate__())
         return tuple(_steps(step))
 
-    @property
+    @functools.cached_property
     def size(self) -> int:
         """How many ids the vocabulary has, added tokens included: one more than the largest."""
         vocabulary: dict[str, int] = self._tokenizer.get_vocab(with_added_tokens=True)
@@ -259,6 +260,20 @@ class Tokenizer:
         raw = self._encode(prompt, None)
         count: int = len(raw) - sum(raw.special_tokens_mask[-1:])
         return count
+
+    def _encoding(self, raw: Any) -> Encoding:  # of a tokenizers.Encoding
+        ids = np.array(raw.ids, dtype=np.int64)
+        if self.text.unknown_from is not None:
+            ids[ids >= self.text.unknown_from] = self._unknown
+        return Encoding(ids, np.array(raw.type_ids, dtype=np.int64), 0, raw)
+
+    @functools.cached_property
+    def _unknown(self) -> int:
+        """The id of the unknown token. Raises BundleError when there is none."""
+        number = self.id(self.special("unk_token") or "")
+        if number is None:
+            raise BundleError("the manifest's `text.unknown_from` wants a `special_tokens.unk_token`, which is not there")
+        return number
 
     def _encode(  # -> tokenizers.Encoding, whose stubs lack most members
         self, text: str | Sequence[str], pair: str | None, **options: bool
@@ -292,10 +307,6 @@ def _steps(decoder: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
             yield from _steps(step)
     else:
         yield decoder
-
-
-def _encoding(raw: Any) -> Encoding:
-    return Encoding(np.array(raw.ids, dtype=np.int64), np.array(raw.type_ids, dtype=np.int64), 0, raw)
 
 
 def _numbers(values: Sequence[int | None]) -> NDArray[np.int64]:
