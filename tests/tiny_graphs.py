@@ -61,7 +61,7 @@ SCORES = {
 }
 LABEL_WEIGHT = -100.0  # a cell that was the answer before is none again
 SECOND_TEXT_WEIGHT = 10.0  # the classifier counts a token of the second text this many times
-DTYPES = {np.dtype("float32"): 1, np.dtype("int64"): 7, np.dtype("float16"): 10, np.dtype("O"): 8}
+DTYPES = {np.dtype("float32"): 1, np.dtype("int32"): 6, np.dtype("int64"): 7, np.dtype("float16"): 10, np.dtype("O"): 8}
 
 
 # protobuf's wire format: a field is its number and wire type, then a varint (0) or a length and that many bytes (2)
@@ -230,6 +230,73 @@ def table_model(*, aggregations: bool) -> tuple[bytes, Graph]:
     return encode_model(nodes, ports, outputs, constants), graph_of(ports, outputs)
 
 
+def image_classifier(labels: int = 3, dtype: str = "float32") -> tuple[bytes, Graph]:
+    """A graph from pixel_values (B, C, H, W) to logits (B, C): the mean of each channel over the picture."""
+    pixels = Port("pixel_values", "float32", ("batch", labels, "height", "width"))
+    output = Port("logits", dtype, ("batch", labels))
+    nodes = [
+        Node("GlobalAveragePool", (pixels.name,), "means"),
+        Node("Flatten", ("means",), "rows"),
+        Node("Cast", ("rows",), output.name, {"to": DTYPES[np.dtype(dtype)]}),
+    ]
+    content, graph = encode_model(nodes, [pixels], [output], {}), graph_of([pixels], [output])
+    return content, dataclasses.replace(graph, inputs=(dataclasses.replace(graph.inputs[0], pad=None),))
+
+
+def detector(logits: np.ndarray, boxes: np.ndarray) -> tuple[bytes, Graph]:
+    """A graph from pixel_values (B, 3, H, W) to logits (B, Q, C) and pred_boxes (B, Q, 4): the given ones.
+
+    Logits are multiplied by the sum of the three channels' means, so that padding would change them.
+    """
+    pixels = Port("pixel_values", "float32", ("batch", 3, "height", "width"))
+    outputs = [
+        Port("logits", "float32", ("batch", *logits.shape)),
+        Port("pred_boxes", "float32", ("batch", *boxes.shape)),
+    ]
+    constants = {
+        "table": logits.astype(np.float32),
+        "boxes": boxes.astype(np.float32),
+        "zero": np.zeros(1, np.float32),
+        "channels": np.array([1]),
+    }
+    nodes = [
+        Node("GlobalAveragePool", (pixels.name,), "means"),
+        Node("ReduceSum", ("means", "channels"), "brightness", {"keepdims": 0}),
+        Node("Mul", ("table", "brightness"), "logits"),
+        Node("Mul", ("brightness", "zero"), "nothing"),
+        Node("Add", ("boxes", "nothing"), "pred_boxes"),
+    ]
+    content, graph = encode_model(nodes, [pixels], outputs, constants), graph_of([pixels], outputs)
+    return content, dataclasses.replace(graph, inputs=(dataclasses.replace(graph.inputs[0], pad=None),))
+
+
+def segmenter(logits: np.ndarray | None) -> tuple[bytes, Graph]:
+    """A graph from pixel_values (B, 3, H, W) to what segments are made of, which has the picture's size.
+
+    The scores of three labels, which are the channels; or with `logits` (3, C + 1) these, and the masks of three
+    queries, which are the channels.
+    """
+    pixels = Port("pixel_values", "float32", ("batch", 3, "height", "width"))
+    masks = Port("logits" if logits is None else "pred_masks", "float32", ("batch", 3, "mask_height", "mask_width"))
+    outputs, constants = [masks], {}
+    nodes = [Node("Identity", (pixels.name,), masks.name)]
+    if logits is not None:
+        outputs = [Port("logits", "float32", ("batch", *logits.shape)), masks]
+        constants = {
+            "table": logits.astype(np.float32)[None],
+            "zero": np.zeros(1, np.float32),
+            "last": np.array([-1]),
+        }
+        nodes += [
+            Node("GlobalAveragePool", (pixels.name,), "means"),
+            Node("Squeeze", ("means", "last"), "rows"),
+            Node("Mul", ("rows", "zero"), "nothing"),
+            Node("Add", ("table", "nothing"), "logits"),
+        ]
+    content, graph = encode_model(nodes, [pixels], outputs, constants), graph_of([pixels], outputs)
+    return content, dataclasses.replace(graph, inputs=(dataclasses.replace(graph.inputs[0], pad=None),))
+
+
 def answerer(logits: np.ndarray) -> tuple[bytes, Graph]:
     """A graph from input_ids (B, T) to start_logits and end_logits (B, T): each token's row of `logits` (V, 2)."""
     tokens = Port("input_ids", "int64", ("batch", "sequence"))
@@ -237,6 +304,50 @@ def answerer(logits: np.ndarray) -> tuple[bytes, Graph]:
     tables = {"starts": np.ascontiguousarray(logits[:, 0]), "ends": np.ascontiguousarray(logits[:, 1])}
     nodes = [Node("Gather", (table, tokens.name), port.name) for table, port in zip(tables, outputs, strict=True)]
     return encode_model(nodes, [tokens], outputs, tables), graph_of([tokens], outputs)
+
+
+def writer(*, sources: bool = False) -> tuple[bytes, Graph]:
+    """A decoder whose next token follows from the last one alone: "one", "two", "three", "four", the end, "two".
+
+    With `sources` it takes those of an encoder, and does nothing with them.
+    """
+    cache = ("batch", 1, "buffer", 1)
+    tokens, kept = (
+        Port("input_ids", "int64", ("batch", "sequence")),
+        Port("logit_positions", "int64", ("batch", "kept")),
+    )
+    lengths = [Port("seqlens_k", "int32", ("batch",)), Port("total_sequence_length", "int32", ())]
+    past = [Port(f"past_key_values.0.{kind}", "float32", cache) for kind in ("key", "value")]
+    logits = Port("logits", "float32", ("batch", "kept", len(VECTORS)))
+    present = [Port(f"present.0.{kind}", "float32", cache) for kind in ("key", "value")]
+    words = list(VECTORS)
+    table = np.zeros((len(words), len(words)), np.float32)
+    for word, follower in (("one", "two"), ("two", "three"), ("three", "four"), ("four", "[SEP]"), ("[SEP]", "two")):
+        table[words.index(word), words.index(follower)] = 5.0
+    nodes = [
+        Node("GatherElements", (tokens.name, kept.name), "ids", {"axis": 1}),
+        Node("Gather", ("table", "ids"), logits.name),
+        *(Node("Identity", (old.name,), new.name) for old, new in zip(past, present, strict=True)),
+    ]
+    inputs, outputs = [tokens, kept, *lengths, *past], [logits, *present]
+    if sources:
+        cross = ("sources", 1, "source_length", 1)
+        inputs += [Port("encoder_attention_mask", "int64", ("sources", "source_length"))]
+        inputs += [Port(f"cross_key_values.0.{kind}", "float32", cross) for kind in ("key", "value")]
+    return encode_model(nodes, inputs, outputs, {"table": table}), graph_of(inputs, outputs)
+
+
+def writers_encoder() -> tuple[bytes, Graph]:
+    """An encoder that gives the tokens themselves as keys and values."""
+    ports = [Port(name, "int64", ("sources", "source_length")) for name in ("input_ids", "attention_mask")]
+    outputs = [
+        Port(f"cross_key_values.0.{kind}", "float32", ("sources", 1, "source_length", 1)) for kind in ("key", "value")
+    ]
+    nodes = [
+        Node("Cast", ("input_ids",), "numbers", {"to": 1}),
+        *(Node("Unsqueeze", ("numbers", "axes"), output.name) for output in outputs),
+    ]
+    return encode_model(nodes, ports, outputs, {"axes": np.array([1, 3])}), graph_of(ports, outputs)
 
 
 def graph_of(inputs: Sequence[Port], outputs: Sequence[Port]) -> Graph:

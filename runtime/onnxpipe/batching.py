@@ -18,6 +18,9 @@ Row = Mapping[str, Array]
 # point where a larger batch stops being faster on a CPU.
 MAX_BATCH_ELEMENTS = 8192
 
+# The same for inputs of real numbers, such as pixels and samples of sound: a dozen pictures of 224 x 224.
+MAX_BATCH_NUMBERS = 2**21
+
 # Numbers of one output in one run, 128 MB of float32: graphs that score a whole vocabulary at every token get there.
 MAX_BATCH_OUTPUTS = 2**25
 
@@ -61,11 +64,16 @@ def plan_batches(lengths: Sequence[int], max_elements: int) -> list[list[int]]:
 
 
 def stack(arrays: Sequence[Array], tensor: Tensor) -> Array:
-    """One batch (B, ...) of arrays, each padded at its end to the largest along every axis with the tensor's `pad`."""
+    """One batch (B, ...) of arrays, each padded at its end to the largest along every axis with the tensor's `pad`.
+
+    Raises ValueError for arrays of different shapes where the tensor has no `pad`.
+    """
     if len(arrays) == 1:
         return arrays[0][None]
     if all(array.shape == arrays[0].shape for array in arrays):
         return np.stack(arrays)
+    if tensor.pad is None:
+        raise ValueError(f"rows of different shapes for {tensor.name}, which cannot be padded")
     shape = np.max([array.shape for array in arrays], axis=0)
     batch = np.full((len(arrays), *shape), tensor.pad, dtype=arrays[0].dtype)
     for target, array in zip(batch, arrays, strict=True):
@@ -74,12 +82,31 @@ def stack(arrays: Sequence[Array], tensor: Tensor) -> Array:
 
 
 def _groups(rows: Sequence[Row], graph: Graph, *, together: bool) -> list[list[int]]:
-    if not together or len(rows) == 1:
+    if not together or len(rows) <= 1:
         return [[index] for index in range(len(rows))]
-    # every element of the input may give as many numbers as the fixed axes of an output have
-    widest = max(math.prod(dim for dim in tensor.shape if isinstance(dim, int)) for tensor in graph.outputs)
-    max_elements = min(MAX_BATCH_ELEMENTS, MAX_BATCH_OUTPUTS // widest)
-    return plan_batches([int(row[graph.inputs[0].name].size) for row in rows], max_elements)
+    name = graph.inputs[0].name
+    if rows[0][name].dtype.kind == "f":
+        max_elements = MAX_BATCH_NUMBERS
+    else:
+        # every element of the input may give as many numbers as the fixed axes of an output have
+        widest = max(math.prod(dim for dim in tensor.shape if isinstance(dim, int)) for tensor in graph.outputs)
+        max_elements = min(MAX_BATCH_ELEMENTS, MAX_BATCH_OUTPUTS // widest)
+    return [
+        [members[index] for index in batch]
+        for members in stackable_rows(rows, graph)
+        for batch in plan_batches([int(rows[member][name].size) for member in members], max_elements)
+    ]
+
+
+def stackable_rows(rows: Sequence[Row], graph: Graph) -> list[list[int]]:
+    """Indices of rows that may share a run: all, or where an input cannot be padded, those of one shape of it."""
+    rigid = [tensor.name for tensor in graph.inputs if tensor.pad is None]
+    if not rigid:
+        return [[*range(len(rows))]]
+    groups: dict[tuple[tuple[int, ...], ...], list[int]] = {}
+    for index, row in enumerate(rows):
+        groups.setdefault(tuple(row[name].shape for name in rigid), []).append(index)
+    return list(groups.values())
 
 
 def _unpad(outputs: Arrays, position: int, row: Row, graph: Graph) -> Arrays:

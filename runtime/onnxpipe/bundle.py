@@ -13,19 +13,30 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 from onnxpipe.errors import BundleError, InvalidInput
-from onnxpipe.records import FieldError, Record, parameter, plain, read
+from onnxpipe.records import Record, plain, read
+from onnxpipe.sections import (
+    Chat,
+    Classification,
+    Detection,
+    Embedding,
+    Generation,
+    Image,
+    Segmentation,
+    Table,
+    Text,
+    Translation,
+    require,
+)
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 
 # precision -> the suffix of its files, as transformers.js and optimum spell them
-SUFFIXES = {"fp32": "", "fp16": "_fp16", "int8": "_int8", "q8": "_quantized", "q4": "_q4"}
+SUFFIXES = {"fp32": "", "fp16": "_fp16", "int8": "_int8", "q8": "_quantized", "int4": "_int4", "q4": "_q4"}
 
-Pooling = Literal["cls", "max", "mean", "mean_sqrt_len", "weighted_mean", "last_token"]
-Activation = Literal["softmax", "sigmoid", "none"]
 Dim = int | str
 
 
@@ -39,12 +50,15 @@ class Source(Record):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Tensor(Record):
-    """One input or output of a graph; `shape` names the dynamic axes, `pad` fills what a shorter row leaves empty."""
+    """One input or output of a graph; `shape` names the dynamic axes, `pad` fills what a shorter row leaves empty.
+
+    Without `pad` (null), rows of different shapes never share a run: the model would take padding for content.
+    """
 
     name: str
     dtype: str
     shape: tuple[Dim, ...]
-    pad: int = 0
+    pad: int | None = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,7 +70,7 @@ class Graph(Record):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _need(self, "inputs", "outputs")
+        require(self, "inputs", "outputs")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,86 +88,6 @@ class Variant(Record):
     batch_invariant: bool
     measured: Mapping[str, float]
     tolerance: Mapping[str, float]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Text(Record):
-    """How text becomes `input_ids` and back: the tokenizer, its limits, and the prompts that may go before a text.
-
-    `special_tokens` names tokens by role ("mask_token"); `clean_up_spaces` joins punctuation to words after decoding.
-    """
-
-    tokenizer: str
-    max_tokens: int | None = parameter(None, ge=1, description="Tokens of one input, special ones included.")
-    truncation_side: Literal["left", "right"] = "right"
-    special_tokens: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    clean_up_spaces: bool = False
-    prompts: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    default_prompt: str | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.default_prompt is not None and self.default_prompt not in self.prompts:
-            raise FieldError("default_prompt", f"expected one of the prompts, given {self.default_prompt!r}")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Embedding(Record):
-    """How hidden states become one vector: poolings (several are concatenated), then length 1 when `normalize`.
-
-    `keep_tokens` makes feature-extraction answer with the hidden states of all tokens, as models without a pooling of
-    their own do; pooling then serves sentence-similarity alone.
-    """
-
-    pooling: tuple[Pooling, ...]
-    include_prompt: bool = True
-    normalize: bool = False
-    keep_tokens: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _need(self, "pooling")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Classification(Record):
-    """How logits become labelled scores; `labels` in the order of the logits."""
-
-    labels: tuple[str, ...]
-    activation: Activation
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _need(self, "labels")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Table(Record):
-    """How a question and a table become one row of tokens, and what the outputs make of the cells.
-
-    `type_sizes` are the entries of the model's seven token-type tables: segment, column, row, previous label, rank,
-    inverse rank and numeric relation. `max_columns` and `max_rows` are as many as it can tell apart, the header not
-    counted; words that begin beyond `max_cell_tokens` are left out of a cell, and questions outside of the two bounds
-    altogether. A cell is an answer when the mean of its tokens' scores is above `threshold`. `aggregations` name what
-    the second output chooses from, `no_aggregation` the place of the one that leaves the cells as they are.
-    """
-
-    empty_token: str
-    type_sizes: tuple[int, ...]
-    max_columns: int
-    max_rows: int
-    max_cell_tokens: int | None = parameter(None, ge=1, description="Tokens of one cell; all when absent.")
-    min_question_tokens: int | None = None
-    max_question_tokens: int | None = None
-    read_header: bool = True
-    threshold: float = 0.5
-    aggregations: tuple[str, ...] = ()
-    no_aggregation: int | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if len(self.type_sizes) != 7:
-            raise FieldError("type_sizes", f"expected 7 sizes, given {len(self.type_sizes)}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -194,13 +128,19 @@ class Manifest(Record):
     embedding: Embedding | None = None
     classification: Classification | None = None
     table: Table | None = None
+    image: Image | None = None
+    detection: Detection | None = None
+    segmentation: Segmentation | None = None
+    generation: Generation | None = None
+    translation: Translation | None = None
+    chat: Chat | None = None
     golden: tuple[Golden, ...] = ()
     tools: Mapping[str, str]
     files: Mapping[str, FileEntry]
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _need(self, "graphs")
+        require(self, "graphs")
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -289,12 +229,6 @@ def parse_manifest(content: bytes, where: str) -> Manifest:
         if missing := manifest.graphs.keys() - variant.files.keys():
             raise BundleError(f"{where}: `variants.{precision}` has no file for graph {missing.pop()!r}")
     return manifest
-
-
-def _need(record: Record, *names: str) -> None:
-    for name in names:
-        if not getattr(record, name):
-            raise FieldError(name, "expected at least one, given none")
 
 
 def check_relative(name: str, where: str) -> None:

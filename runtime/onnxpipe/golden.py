@@ -26,7 +26,8 @@ def check_golden(model: Model) -> list[str]:
 def distance(expected: Any, given: Any) -> float:  # JSON data of any shape
     """The largest difference between numbers in the same places; infinite when anything else differs.
 
-    Labelled scores are compared label by label, for two scores that are nearly equal may change places.
+    Labelled scores are compared label by label, for two scores that are nearly equal may change places. Masks in base64
+    are as far apart as the share of their pixels that differ.
     """
     if isinstance(expected, bool) or isinstance(given, bool) or expected is None:
         return 0.0 if expected is given else float("inf")  # in Python, True == 1
@@ -38,7 +39,21 @@ def distance(expected: Any, given: Any) -> float:  # JSON data of any shape
     if isinstance(expected, list) and isinstance(given, list) and len(expected) == len(given):
         pairs = zip(_by_label(expected), _by_label(given), strict=True)
         return max((distance(left, right) for left, right in pairs), default=0.0)
+    if _is_mask(expected) and _is_mask(given):
+        return _mask_distance(expected, given)
     return 0.0 if expected == given else float("inf")
+
+
+def _is_mask(value: object) -> bool:
+    return isinstance(value, str) and value.startswith("iVBORw0KGgo")  # how a PNG file begins, in base64
+
+
+def _mask_distance(expected: str, given: str) -> float:
+    # here, not above: only segmentation pays for loading Pillow
+    from onnxpipe.vision.mask_png import decode_mask
+
+    left, right = decode_mask(expected), decode_mask(given)
+    return float((left != right).mean()) if left.shape == right.shape else float("inf")
 
 
 def _by_label(items: list[Any]) -> list[Any]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast, get_arg
 from onnxpipe.batching import Row, iterate_rows
 from onnxpipe.bundle import Bundle, Golden, Graph, Variant
 from onnxpipe.errors import UnsupportedModel
+from onnxpipe.media import Media
 from onnxpipe.records import FieldError, Record, convert, read
 from onnxpipe.session import Arrays, Engine
 
@@ -29,8 +30,11 @@ R = TypeVar("R")
 # inside such a window.
 WINDOW = 512
 
+# Bytes of rows that are in memory at once, reached first by pictures and sound.
+WINDOW_BYTES = 2**26
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Model:
     """A bundle with one precision of it loaded; pipelines of several tasks may share it."""
 
@@ -101,11 +105,13 @@ class Answer(Generic[R]):
 class Pipeline(ABC, Generic[I, P, R]):
     """A task over a loaded model. Safe to call from several threads.
 
-    `nested` says that the classic HTTP answer to a single input is a list of one result; `tasks_form` is the form that
-    newer documents of the API (huggingface.js `tasks`) give a result, where that differs.
+    `nested` says that the classic HTTP answer to a single input is a list of one result; `joined`, that results are
+    lists, and the answer to several inputs is a single list when each result has one item. `tasks_form` is the form
+    that newer documents of the API (huggingface.js `tasks`) give a result, where that differs.
     """
 
     nested: ClassVar[bool] = False
+    joined: ClassVar[bool] = False
     tasks_form: ClassVar[WireForm | None] = None
 
     def __init__(self, model: Model) -> None:
@@ -116,9 +122,20 @@ class Pipeline(ABC, Generic[I, P, R]):
     def types(cls) -> tuple[Any, type[P], Any]:  # annotations of one input and one result: classes or unions
         """The input, parameters and result types, as the class line states them."""
         for base in getattr(cls, "__orig_bases__", ()):
-            if get_origin(base) is Pipeline:
+            if isinstance(origin := get_origin(base), type) and issubclass(origin, Pipeline):
                 return cast("tuple[Any, type[P], Any]", get_args(base))
         raise TypeError(f"{cls.__name__} does not name its types: class X(Pipeline[I, P, R])")
+
+    @classmethod
+    def is_single(cls, inputs: object) -> bool:
+        """Whether what was given is one input, not several: anything but a list."""
+        return not isinstance(inputs, list)
+
+    @classmethod
+    def media_kind(cls) -> str | None:
+        """What kind of file one input is, such as "image"; None when it is text or a record."""
+        annotation = cls.types()[0]
+        return annotation.kind if isinstance(annotation, type) and issubclass(annotation, Media) else None
 
     @abstractmethod
     def preprocess(self, inputs: I, parameters: P) -> Work[R]:
@@ -138,9 +155,9 @@ class Pipeline(ABC, Generic[I, P, R]):
         Keyword parameters are the task's; an unknown name, a wrong type or a value out of range raises InvalidInput.
         """
         checked = read(self.types()[1], parameters)
-        if isinstance(inputs, list):
-            return self.run(self.check_inputs(inputs), checked).results
-        return self.run(self.check_inputs([inputs]), checked).results[0]
+        if self.is_single(inputs):
+            return self.run(self.check_inputs([inputs]), checked).results[0]
+        return self.run(self.check_inputs(cast("list[I]", inputs)), checked).results
 
     def check_inputs(self, inputs: Sequence[object]) -> list[I]:
         """The inputs as the task wants them, mappings read into records. Raises InvalidInput naming the first wrong."""
@@ -166,13 +183,14 @@ class Pipeline(ABC, Generic[I, P, R]):
 
     def _windows(self, inputs: Sequence[I], parameters: P) -> Iterator[list[Work[R]]]:
         works: list[Work[R]] = []
-        rows = 0
+        rows = size = 0
         for item in inputs:
             works.append(self.preprocess(item, parameters))
             rows += len(works[-1].rows)
-            if rows >= WINDOW:
+            size += sum(array.nbytes for row in works[-1].rows for array in row.values())
+            if rows >= WINDOW or size >= WINDOW_BYTES:
                 yield works
-                works, rows = [], 0
+                works, rows, size = [], 0, 0
         if works:
             yield works
 

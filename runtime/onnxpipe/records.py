@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import numpy as np
 
 from onnxpipe.errors import InvalidInput
+from onnxpipe.media import Media
 
 T = TypeVar("T", bound="Record")
 
@@ -170,14 +171,35 @@ def convert(annotation: Any, value: Any) -> Any:
     if origin is Literal:
         return _convert_literal(annotation, value)
     if origin in (list, tuple) and isinstance(value, list | tuple):
+        if _unchanged(get_args(annotation)[0]).issuperset(map(type, value)):  # most lists, and they may be long
+            return origin(value)
         return origin(_convert_item(get_args(annotation)[0], item, f"[{index}]") for index, item in enumerate(value))
     if origin in (dict, Mapping) and isinstance(value, Mapping):
         return {str(key): _convert_item(get_args(annotation)[1], item, str(key)) for key, item in value.items()}
     if isinstance(annotation, type) and issubclass(annotation, Record):
         return read(annotation, value)
+    if isinstance(annotation, type) and issubclass(annotation, Media):
+        return _open(annotation, value)
     if origin is None and _is_scalar(annotation, value):
         return float(value) if annotation is float else value
     raise FieldError("", f"expected {_describe(annotation)}, given {show(value)}")
+
+
+@functools.cache
+def _unchanged(annotation: Any) -> frozenset[type]:
+    """The types whose values `convert` gives back as they are."""
+    choices = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+    kinds = {choice for choice in choices if choice in (str, bool, int, type(None))}
+    if float in choices and int in kinds and choices.index(float) < choices.index(int):
+        kinds.remove(int)
+    return frozenset(kinds)
+
+
+def _open(cls: type[Media], source: object) -> Media:
+    try:
+        return cls.read(source)
+    except InvalidInput as error:
+        raise FieldError("", str(error)) from None
 
 
 def _is_scalar(annotation: Any, value: object) -> bool:
@@ -234,4 +256,6 @@ def _describe(annotation: Any) -> str:
         return f"a list, each item {_describe(get_args(annotation)[0])}"
     if isinstance(annotation, type) and issubclass(annotation, Record):
         return f"an object with {_field_list(annotation)}"
+    if isinstance(annotation, type) and issubclass(annotation, Media):
+        return f"an {annotation.kind} as bytes, a path or a data: URL"
     return _NAMES.get(annotation, "an object")

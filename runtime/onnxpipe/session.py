@@ -88,6 +88,35 @@ class Session:
         return dict(zip(self._output_names, self._session.run(self._output_names, dict(feeds)), strict=True))
 
 
+class Binding:
+    """Runs of a session that read and write arrays where they lie: nothing is copied, and nothing bound twice.
+
+    An array may be an input and an output at once where the graph allows it. Whoever binds one keeps it from then on:
+    what the next run is to read is written into it.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session._session
+        self._io = self._session.io_binding()
+        self._bound: list[Any] = []  # onnxruntime's values, which hold the arrays
+
+    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+        """Take these arrays, contiguous ones, in the place of all before."""
+        self._io.clear_binding_inputs()
+        self._io.clear_binding_outputs()
+        value_of = _onnxruntime().OrtValue.ortvalue_from_numpy
+        values = {id(array): value_of(array) for array in (*inputs.values(), *outputs.values())}
+        for name, array in inputs.items():
+            self._io.bind_ortvalue_input(name, values[id(array)])
+        for name, array in outputs.items():
+            self._io.bind_ortvalue_output(name, values[id(array)])
+        self._bound = list(values.values())
+
+    def run(self) -> None:
+        """Fill the outputs."""
+        self._session.run_with_iobinding(self._io)
+
+
 def resolve_providers(requested: Sequence[str] | None) -> list[str]:
     """onnxruntime's names of the requested providers, "cpu" when None; short names ("cuda") in any case are understood.
 

@@ -14,9 +14,10 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models
 
-from onnxpipe.bundle import Bundle, Classification, FileEntry, Graph, Manifest, Source, Tensor, Text, Variant
+from onnxpipe.bundle import Bundle, FileEntry, Graph, Manifest, Source, Tensor, Variant
 from onnxpipe.pipeline import Model
 from onnxpipe.records import plain
+from onnxpipe.sections import Classification, Text
 from onnxpipe.tasks.token_classification import Parameters, TokenClassification
 from onnxpipe.text.entities import find_marked_subwords, find_unspaced_subwords
 

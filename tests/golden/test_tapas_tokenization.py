@@ -15,7 +15,7 @@ import pytest
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
-from onnxpipe.bundle import Table, Text
+from onnxpipe.sections import Table, Text
 from onnxpipe.text.tables import TableEncoding, TableReader
 from onnxpipe.text.tokenizer import Tokenizer
 

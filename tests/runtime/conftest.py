@@ -9,21 +9,18 @@ import pytest
 import tokenizers
 from tokenizers import models, pre_tokenizers, processors
 
-from onnxpipe.bundle import (
-    MANIFEST_NAME,
-    SUFFIXES,
+from onnxpipe.bundle import MANIFEST_NAME, SUFFIXES, FileEntry, Graph, Manifest, Source, Variant, sha256, write_manifest
+from onnxpipe.sections import (
     Activation,
+    Chat,
     Classification,
+    Detection,
     Embedding,
-    FileEntry,
-    Graph,
-    Manifest,
-    Source,
+    Generation,
+    Image,
+    Segmentation,
     Table,
     Text,
-    Variant,
-    sha256,
-    write_manifest,
 )
 from tiny_graphs import (
     SCORES,
@@ -33,11 +30,16 @@ from tiny_graphs import (
     Port,
     answerer,
     classifier,
+    detector,
     encode_model,
     encoder,
+    image_classifier,
     masked_lm,
+    segmenter,
     table_model,
     tagger,
+    writer,
+    writers_encoder,
 )
 
 
@@ -65,12 +67,16 @@ def write_bundle(
     embedding: Embedding | None = None,
     classification: Classification | None = None,
     table: Table | None = None,
+    image: Image | None = None,
+    detection: Detection | None = None,
+    segmentation: Segmentation | None = None,
     tokenizer: tokenizers.Tokenizer | None = None,
 ) -> Path:
-    """A complete bundle in `folder`; `text` holds fields of the manifest's Text."""
+    """A complete bundle in `folder`; `text` holds fields of the manifest's Text, which models of images have not."""
     content, graph = model
     (folder / "onnx").mkdir()
-    (tokenizer or word_tokenizer()).save(str(folder / "tokenizer.json"))
+    if image is None:
+        (tokenizer or word_tokenizer()).save(str(folder / "tokenizer.json"))
     files = {precision: f"onnx/model{SUFFIXES[precision]}.onnx" for precision in precisions}
     for name in files.values():
         (folder / name).write_bytes(content)
@@ -85,14 +91,17 @@ def write_bundle(
             precision: Variant(files={"model": name}, batch_invariant=batch_invariant, measured={}, tolerance={})
             for precision, name in files.items()
         },
-        text=Text(**{"tokenizer": "tokenizer.json", **(text or {})}),
+        text=Text(**{"tokenizer": "tokenizer.json", **(text or {})}) if image is None else None,
         embedding=embedding,
         classification=classification,
         table=table,
+        image=image,
+        detection=detection,
+        segmentation=segmentation,
         tools={},
         files={
             name: FileEntry(size_bytes=(folder / name).stat().st_size, sha256=sha256(folder / name))
-            for name in ("tokenizer.json", *files.values())
+            for name in (*(["tokenizer.json"] if image is None else []), *files.values())
         },
     )
     write_manifest(folder, manifest)
@@ -217,6 +226,71 @@ def table_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
 
 
 @pytest.fixture
+def image_classification_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Writes a bundle for image-classification; `image` holds fields of the manifest's Image."""
+
+    def write(
+        *,
+        labels: Sequence[str] = ("RED", "GREEN", "BLUE"),
+        activation: Activation = "softmax",
+        dtype: str = "float32",
+        image: Mapping[str, object] | None = None,
+    ) -> Path:
+        return write_bundle(
+            tmp_path_factory.mktemp("image-classification"),
+            image_classifier(3, dtype),
+            ("image-classification",),
+            image=Image(**{"factor": 1 / 50, **(image or {})}),
+            classification=Classification(labels=tuple(labels), activation=activation),
+        )
+
+    return write
+
+
+@pytest.fixture
+def segmentation_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Writes a bundle for image-segmentation; `image` holds fields of the manifest's Image, others are of Segmentation.
+
+    A channel's values become 10 at its brightest and -10 where it is dark. Without `logits` it predicts pixels.
+    """
+
+    def write(
+        logits: np.ndarray | None = None, *, image: Mapping[str, object] | None = None, **segmentation: object
+    ) -> Path:
+        kind: dict[str, object] = {"predicts": "pixels", "subtasks": ("semantic",)}
+        if logits is not None:
+            kind = {"predicts": "queries", "subtasks": ("panoptic", "instance", "semantic")}
+        levels = {"factor": 1 / 255, "mean": (0.5,) * 3, "std": (0.05,) * 3}
+        return write_bundle(
+            tmp_path_factory.mktemp("segmentation"),
+            segmenter(logits),
+            ("image-segmentation",),
+            image=Image(**{**levels, **(image or {})}),
+            segmentation=Segmentation(**{"labels": ("RED", "GREEN", "BLUE"), **kind, **segmentation}),
+        )
+
+    return write
+
+
+@pytest.fixture
+def detection_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Writes a bundle for object-detection; `image` holds fields of the manifest's Image, others are of Detection."""
+
+    def write(
+        logits: np.ndarray, boxes: np.ndarray, *, image: Mapping[str, object] | None = None, **detection: object
+    ) -> Path:
+        return write_bundle(
+            tmp_path_factory.mktemp("detection"),
+            detector(logits, boxes),
+            ("object-detection",),
+            image=Image(**{"factor": 1 / 255, **(image or {})}),
+            detection=Detection(**{"labels": ("ONE", "TWO"), "scores": "softmax_without_last", **detection}),
+        )
+
+    return write
+
+
+@pytest.fixture
 def answering_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Writes a bundle for question-answering; keywords are fields of Text.
 
@@ -248,6 +322,46 @@ def tagging_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Pat
             ("token-classification",),
             classification=Classification(labels=("O", "B-NUM", "I-NUM"), activation="softmax"),
         )
+
+    return write
+
+
+@pytest.fixture
+def writing_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Writes bundles of the model that counts to four; with `encoder`, it begins at "one" whatever it has read."""
+
+    def write(tasks: Sequence[str], *, encoder: bool = False, chat: Chat | None = None, **generation: object) -> Path:
+        folder = tmp_path_factory.mktemp("writing")
+        (folder / "onnx").mkdir()
+        models = {"decoder": writer(sources=encoder), **({"encoder": writers_encoder()} if encoder else {})}
+        for name, (content, _) in models.items():
+            (folder / "onnx" / f"{name}.onnx").write_bytes(content)
+        tokenizer = word_tokenizer(template=encoder)
+        tokenizer.add_special_tokens(["[SEP]"])
+        tokenizer.save(str(folder / "tokenizer.json"))
+        files = {name: f"onnx/{name}.onnx" for name in models}
+        words = list(VECTORS)
+        defaults = {"eos_token_id": words.index("[SEP]")}
+        begin = {"decoder_prompt": (words.index("one"),)} if encoder else {}
+        manifest = Manifest(
+            format_version=1,
+            id="counter",
+            task=tasks[0],
+            other_tasks=tuple(tasks[1:]),
+            source=Source(model="counter"),
+            graphs={name: graph for name, (_, graph) in models.items()},
+            variants={"fp32": Variant(files=files, batch_invariant=True, measured={}, tolerance={})},
+            text=Text(tokenizer="tokenizer.json", max_tokens=12, special_tokens={"eos_token": "[SEP]"}),
+            generation=Generation(**{"defaults": defaults, "max_length": 24, **begin, **generation}),
+            chat=chat,
+            tools={},
+            files={
+                name: FileEntry(size_bytes=(folder / name).stat().st_size, sha256=sha256(folder / name))
+                for name in ("tokenizer.json", *files.values())
+            },
+        )
+        write_manifest(folder, manifest)
+        return folder
 
     return write
 

@@ -140,3 +140,32 @@ def test_a_wide_output_makes_batches_small(doubling, monkeypatch):
     assert [int(output["tops"]) for _, output in iterate_rows(*doubling, ROWS, together=True)] == [1, 1, 2]
     monkeypatch.setattr(batching, "MAX_BATCH_OUTPUTS", 1)
     assert [int(output["tops"]) for _, output in iterate_rows(*doubling, ROWS, together=True)] == [0, 1, 2]
+
+
+@pytest.fixture
+def pictures(monkeypatch):
+    """A graph whose input cannot be padded, and an engine that answers with the number of rows it was given."""
+    grid = Tensor(name="x", dtype="float32", shape=("batch", "height", "width"), pad=None)
+    count = Tensor(name="count", dtype="float32", shape=("batch",))
+
+    class Engine:
+        device, threads = "cpu", 1
+
+        def run(self, feeds):
+            return {"count": np.full(len(feeds["x"]), len(feeds["x"]), np.float32)}
+
+    monkeypatch.setattr(batching, "MAX_BATCH_NUMBERS", 12)
+    return Engine(), Graph(inputs=(grid,), outputs=(count,))
+
+
+def test_rows_that_cannot_be_padded_share_runs_with_their_like(pictures):
+    shapes = [(2, 2), (2, 3), (2, 2), (3, 2), (2, 2), (2, 2)]
+    rows = [{"x": np.zeros(shape, np.float32)} for shape in shapes]
+    # three of four numbers each are as many as a run may have
+    counts = [int(output["count"]) for output in run_rows(*pictures, rows, together=True)]
+    assert counts == [3, 1, 3, 1, 3, 1]
+
+
+def test_arrays_of_different_shapes_are_not_stacked_without_padding():
+    with pytest.raises(ValueError, match="rows of different shapes for x, which cannot be padded"):
+        stack([np.zeros(2), np.zeros(3)], tensor("batch", "n", pad=None))

@@ -14,7 +14,8 @@ from onnxpipe.bundle import (
     write_manifest,
 )
 from onnxpipe.errors import BundleError, InvalidInput
-from onnxpipe.records import plain
+from onnxpipe.records import FieldError, plain, read
+from onnxpipe.sections import Generation, Image, Pad, Resize, Size, Translation
 
 ESCAPES = [
     "",
@@ -188,6 +189,54 @@ def test_the_first_precision_is_the_default(folder):
 def test_a_precision_that_is_not_there_is_an_error_that_names_the_choices(folder):
     with pytest.raises(InvalidInput, match="tiny has no precision 'q4'; it has: fp32, int8"):
         open_bundle(folder).variant("q4")
+
+
+def test_an_image_section_reads_back_the_same():
+    section = Image(
+        resize=Resize(mode="shortest_edge", shortest_edge=800, longest_edge=1333, limit="floor", resample="lanczos"),
+        crop=Size(height=3, width=4),
+        factor=1 / 255,
+        mean=(0.485, 0.456, 0.406),
+        channels="bgr",
+        pad=Pad(multiple_of=32, centered=True),
+    )
+    assert read(Image, json.loads(json.dumps(plain(section)))) == section
+
+
+@pytest.mark.parametrize(
+    ("section", "problem"),
+    [
+        ({"mean": [0.5]}, "`mean`: expected 3 numbers, given 1"),
+        ({"std": [1.0, 0.0, 1.0]}, "`std`: expected numbers other than 0"),
+        ({"crop": {"height": 0, "width": 3}}, r"`crop\.height`: expected a number >= 1"),
+        ({"resize": {"mode": "exact", "resample": "bilinear"}}, r"`resize\.size`: expected at least one"),
+        ({"resize": {"mode": "shortest_edge", "resample": "bilinear"}}, r"`resize\.shortest_edge`: expected at least"),
+        ({"resize": {"mode": "exact", "size": {"height": 1, "width": 1}, "resample": "best"}}, r"`resize\.resample`"),
+    ],
+)
+def test_an_image_section_that_cannot_be_followed_is_refused(section, problem):
+    with pytest.raises(FieldError, match=problem):
+        read(Image, section)
+
+
+def test_sections_of_a_model_that_writes_read_back_the_same():
+    generation = Generation(
+        defaults={"num_beams": 4, "bad_words_ids": [[7]]},
+        task_defaults={"summarization": {"min_length": 5}},
+        prefixes={"summarization": "summarize: "},
+        decoder_prompt=(0,),
+        max_length=512,
+    )
+    translation = Translation(
+        languages={"en_XX": 5, "de_DE": 6}, template=("source", "text", "eos"), target="forced", default_source="en_XX"
+    )
+    for section in (generation, translation):
+        assert read(type(section), json.loads(json.dumps(plain(section)))) == section
+
+
+def test_a_translation_without_a_text_is_refused():
+    with pytest.raises(FieldError, match=r"template.*expected 'text' among its parts"):
+        Translation(template=("source", "eos"))
 
 
 def test_sha256_of_known_bytes(tmp_path):

@@ -1,6 +1,7 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 from onnxpipe.bundle import Golden, open_bundle, write_manifest
 from onnxpipe.golden import check_golden, distance
 from onnxpipe.load import load_model
+from onnxpipe.vision.mask_png import encode_mask
 
 FAR = math.inf
 NUMBERS = st.floats(-1e6, 1e6)
@@ -54,6 +56,16 @@ def test_labelled_scores_are_compared_label_by_label():
     expected = labels({"joy": 0.5, "love": 0.375, "fear": 0.125})
     assert distance(expected, labels({"love": 0.5, "joy": 0.375, "fear": 0.125})) == 0.125
     assert distance([expected], [labels({"love": 0.375, "fear": 0.125, "joy": 0.5})]) == 0
+
+
+def test_masks_are_as_far_apart_as_the_share_of_pixels_that_differ():
+    mask = np.arange(20).reshape(4, 5) % 3 == 0
+    other = mask.copy()
+    other[1, 2:] ^= True
+    assert distance(encode_mask(mask), encode_mask(other)) == 0.15
+    assert distance(encode_mask(mask), encode_mask(mask)) == 0
+    assert distance(encode_mask(mask), encode_mask(mask.T)) == FAR
+    assert distance(encode_mask(mask), "text") == FAR
 
 
 @pytest.mark.parametrize(

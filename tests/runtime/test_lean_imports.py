@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import onnxpipe
@@ -22,10 +23,22 @@ HEAVY = {
     "scipy",
     "huggingface_hub",
 }
+# one grey pixel
+PICTURE = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
+)
 INPUTS = {
+    "conversational": {"text": "one"},
     "feature-extraction": "one two",
     "fill-mask": "one [MASK]",
+    "image-classification": PICTURE,
+    "image-segmentation": PICTURE,
+    "object-detection": PICTURE,
     "question-answering": {"question": "one", "context": "two three"},
+    "summarization": "one two",
+    "text-generation": "one two",
+    "text2text-generation": "one two",
+    "translation": "one two",
     "sentence-similarity": {"source_sentence": "one", "sentences": ["two"]},
     "table-question-answering": {"query": "which", "table": {"all": ["yes", 5]}},
     "text-classification": {"text": "one", "text_pair": "two"},
@@ -35,7 +48,16 @@ INPUTS = {
 PARAMETERS = {"zero-shot-classification": {"candidate_labels": ["one", "two"]}}
 # the fixture that writes a task's bundle, and its keywords; embedding_bundle for the others
 BUNDLES = {
+    "conversational": ("writing_bundle", {"tasks": ["conversational"]}),
+    **{
+        task: ("writing_bundle", {"tasks": [task], "encoder": True})
+        for task in ("summarization", "text2text-generation", "translation")
+    },
+    "text-generation": ("writing_bundle", {"tasks": ["text-generation"]}),
     "fill-mask": ("fill_mask_bundle", {}),
+    "image-classification": ("image_classification_bundle", {}),
+    "image-segmentation": ("segmentation_bundle", {}),
+    "object-detection": ("detection_bundle", {"logits": np.zeros((1, 3)), "boxes": np.zeros((1, 4))}),
     "question-answering": ("answering_bundle", {}),
     "table-question-answering": ("table_bundle", {}),
     "text-classification": ("classification_bundle", {}),
@@ -74,7 +96,8 @@ def test_calling_a_task_loads_nothing_heavy(task, request):
     folder = request.getfixturevalue(fixture)(**keywords)
     loaded = modules_after(str(folder), task, repr(INPUTS[task]), repr(PARAMETERS.get(task, {})))
     assert loaded & HEAVY == set()
-    assert "tokenizers" in loaded
+    # texts do not pay for pictures, nor pictures for texts
+    assert ("tokenizers" in loaded) != ("PIL" in loaded)
 
 
 def test_no_task_is_forgotten_here():

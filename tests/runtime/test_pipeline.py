@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import onnxpipe
-from onnxpipe import batching
+from onnxpipe import batching, pipeline
 from onnxpipe.errors import UnsupportedModel
 from onnxpipe.pipeline import WINDOW, Pipeline, Work
 from onnxpipe.records import Record, parameter
@@ -95,6 +95,12 @@ def test_many_inputs_run_in_windows_and_keep_their_order(sums):
 def test_a_window_that_is_just_full_is_one_run(sums):
     sums(["one"] * WINDOW)
     assert sums.windows == [WINDOW]
+
+
+def test_a_window_ends_when_its_rows_are_large(sums, monkeypatch):
+    monkeypatch.setattr(pipeline, "WINDOW_BYTES", 100)  # a row is 2 tokens of 8 bytes for each of its inputs
+    sums(["one"] * 7)
+    assert sums.windows == [3, 3, 1]
 
 
 def test_a_window_ends_with_the_input_that_fills_it(sums):

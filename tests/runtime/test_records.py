@@ -266,3 +266,25 @@ def test_messages_know_a_field_by_its_own_name():
         read(Renamed, {})
     with pytest.raises(FieldError, match=r"^`Query`: unknown name; expected `question`, `top_k`$"):
         read(Renamed, {"Query": "a"})
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "expected"),
+    [
+        (tuple[str, ...], ["a", "b"], ("a", "b")),
+        (tuple[str | int | float, ...], ["a", 1, 2.5], ("a", 1, 2.5)),
+        (list[float | int], [1, 2], [1.0, 2.0]),
+        (list[int | float], [1, 2.5], [1, 2.5]),
+        (list[float], [1], [1.0]),
+        (tuple[bool | None, ...], [True, None], (True, None)),
+    ],
+)
+def test_items_of_a_list_are_converted_one_by_one(annotation, value, expected):
+    given = convert(annotation, value)
+    assert (given, [type(item) for item in given]) == (expected, [type(item) for item in expected])
+
+
+@pytest.mark.parametrize("value", [["a", None], ["a", float("nan")], ["a", True]])
+def test_a_wrong_item_in_a_list_is_named(value):
+    with pytest.raises(FieldError, match=r"`\[1\]`: expected"):
+        convert(tuple[str | int | float, ...], value)

@@ -14,7 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("bundle", help="the bundle's folder")
     parser.add_argument(
-        "input", nargs="*", help="text, or JSON that starts with { or [; standard input when absent or -"
+        "input",
+        nargs="*",
+        help="text, or JSON that starts with { or [; for images the file; standard input when absent or -",
     )
     parser.add_argument("--task", help="one of the bundle's tasks (default: its own)")
     parser.add_argument("--precision", help="one of the bundle's precisions (default: the first)")
@@ -33,8 +35,8 @@ def run(args: argparse.Namespace) -> int:
     parameters = _json(args.parameters, "--parameters")
     if not isinstance(parameters, dict):
         raise InvalidInput(f"--parameters: expected a JSON object, given {args.parameters}")
-    texts = args.input or ["-"]
-    inputs = [_read_input(text) for text in texts]
+    read = _read_input if pipeline.media_kind() is None else _read_media
+    inputs = [read(given) for given in args.input or ["-"]]
     answer = pipeline(inputs if len(inputs) > 1 else inputs[0], **parameters)
     try:
         text = json.dumps(plain(answer), ensure_ascii=False, allow_nan=False, indent=2 if sys.stdout.isatty() else None)
@@ -48,6 +50,10 @@ def _read_input(text: str) -> Any:  # a string or JSON data: the task checks it
     if text == "-":
         text = _read_stdin()
     return _json(text, "the input") if text.lstrip().startswith(("{", "[")) else text
+
+
+def _read_media(given: str) -> bytes | str:
+    return sys.stdin.buffer.read() if given == "-" else given
 
 
 def _read_stdin() -> str:

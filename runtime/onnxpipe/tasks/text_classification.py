@@ -6,12 +6,8 @@ Reference: transformers 4.57.6 TextClassificationPipeline.
 
 import dataclasses
 import functools
-from typing import Literal
 
-import numpy as np
-
-from onnxpipe.arrays import descending, sigmoid, softmax
-from onnxpipe.errors import UnsupportedModel
+from onnxpipe.labels import FUNCTION_DESCRIPTION, Function, Label, require_labels, scored_labels
 from onnxpipe.pipeline import Model, Pipeline, Work
 from onnxpipe.records import Record, parameter
 from onnxpipe.session import Arrays
@@ -33,23 +29,11 @@ class Parameters(Record):
     """Which labels come back, and what turns logits into scores."""
 
     top_k: int | None = parameter(None, ge=1, description="How many labels come back; all when absent.")
-    function_to_apply: Literal["sigmoid", "softmax", "none"] | None = parameter(
-        None,
-        description="What turns logits into scores. When absent: nothing for a regression, sigmoid for several labels "
-        "at once or a single one, else softmax.",
-    )
+    function_to_apply: Function | None = parameter(None, description=FUNCTION_DESCRIPTION)
     truncation: bool | Truncation = parameter(
         True,
         description="How a text over the model's limit is cut; false or 'do_not_truncate' makes it an error.",
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class Label:
-    """A label and its score."""
-
-    label: str
-    score: float
 
 
 class TextClassification(Pipeline[str | TextPair, Parameters, list[Label]]):
@@ -63,12 +47,9 @@ class TextClassification(Pipeline[str | TextPair, Parameters, list[Label]]):
 
     def __init__(self, model: Model) -> None:
         super().__init__(model)
-        manifest = model.bundle.manifest
-        if manifest.classification is None:
-            raise UnsupportedModel(f"{manifest.id} has no labels; it serves: {', '.join(manifest.tasks)}")
-        self._classification = manifest.classification
+        self._classification = require_labels(model.bundle.manifest)
         self._graph = model.graph()
-        check_inputs(self._graph, manifest.id)
+        check_inputs(self._graph, model.bundle.manifest.id)
 
     def preprocess(self, inputs: str | TextPair, parameters: Parameters) -> Work[list[Label]]:
         """One row: the text, or the two texts with the model's separators."""
@@ -82,9 +63,5 @@ class TextClassification(Pipeline[str | TextPair, Parameters, list[Label]]):
 
     def postprocess(self, outputs: list[Arrays], parameters: Parameters) -> list[Label]:
         """Logits (C,) to scored labels."""
-        scores = outputs[0][self._graph.outputs[0].name].astype(np.float32, copy=False)
-        activation = parameters.function_to_apply or self._classification.activation
-        if activation != "none":
-            scores = softmax(scores) if activation == "softmax" else sigmoid(scores)
-        labels = self._classification.labels
-        return [Label(labels[index], float(scores[index])) for index in descending(scores, parameters.top_k)]
+        logits = outputs[0][self._graph.outputs[0].name]
+        return scored_labels(logits, self._classification, parameters.function_to_apply, parameters.top_k)

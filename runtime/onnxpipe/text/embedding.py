@@ -9,9 +9,9 @@ import numpy as np
 
 from onnxpipe.arrays import Floats, normalize
 from onnxpipe.batching import Row
-from onnxpipe.bundle import Embedding, Pooling
 from onnxpipe.errors import UnprocessableInput, UnsupportedModel
 from onnxpipe.pipeline import Model
+from onnxpipe.sections import Embedding, Pooling
 from onnxpipe.session import Arrays
 from onnxpipe.text.tokenizer import Side, Truncation, check_inputs
 

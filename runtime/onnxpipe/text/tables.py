@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxpipe.batching import Row
-from onnxpipe.bundle import Graph, Table
+from onnxpipe.bundle import Graph
 from onnxpipe.errors import InvalidInput, UnsupportedModel
+from onnxpipe.sections import Table
 from onnxpipe.text.quantities import Value, column_values, find_values, ranks, relations
 from onnxpipe.text.tokenizer import Tokenizer
 

@@ -16,9 +16,10 @@ import tokenizers
 from numpy.typing import NDArray
 
 from onnxpipe.batching import Row
-from onnxpipe.bundle import Graph, Text
+from onnxpipe.bundle import Graph
 from onnxpipe.errors import BundleError, InvalidInput, UnsupportedModel
 from onnxpipe.records import show
+from onnxpipe.sections import Text
 
 Side = Literal["left", "right"]
 # what clean-up replaces by what, in this order
@@ -123,8 +124,9 @@ class Tokenizer:
     ) -> Encoding:
         """Tokens of a text, or of a text and its pair, cut to the model's limit.
 
-        Special tokens are never cut; without `special` only those are there that the text spells out. `longest_first` shortens the longer of a pair, as the tokenizers library does.
-        Raises InvalidInput when nothing may be cut and the text is too long, or when it is not valid Unicode.
+        Special tokens are never cut; without `special` only those are there that the text spells out. `longest_first`
+        shortens the longer of a pair, as the tokenizers library does. Raises InvalidInput when nothing may be cut and
+        the text is too long, or when it is not valid Unicode.
         """
         raw = self._encode(text, pair, add_special_tokens=special)
         length = len(raw)
@@ -272,7 +274,7 @@ class Tokenizer:
         """The id of the unknown token. Raises BundleError when there is none."""
         number = self.id(self.special("unk_token") or "")
         if number is None:
-            raise BundleError("the manifest's `text.unknown_from` wants a `special_tokens.unk_token`, which is not there")
+            raise BundleError("the manifest's `text.unknown_from` wants a `special_tokens.unk_token`; there is none")
         return number
 
     def _encode(  # -> tokenizers.Encoding, whose stubs lack most members

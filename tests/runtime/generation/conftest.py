@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from onnxpipe.bundle import Text
+from onnxpipe.sections import Text
 from onnxpipe.text.tokenizer import Tokenizer
 from tokenizer_kinds import KINDS
 

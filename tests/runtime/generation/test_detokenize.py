@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import decoders, models, pre_tokenizers
 
-from onnxpipe.bundle import Text
 from onnxpipe.generation.detokenize import Detokenizer, continuation, token_bytes, token_text
+from onnxpipe.sections import Text
 from onnxpipe.text.tokenizer import Tokenizer
 from tokenizer_kinds import KINDS, MARK
 

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import models, pre_tokenizers, processors
 
-from onnxpipe.bundle import Graph, Tensor, Text
+from onnxpipe.bundle import Graph, Tensor
 from onnxpipe.errors import BundleError, InvalidInput, UnsupportedModel
+from onnxpipe.sections import Text
 from onnxpipe.text.tokenizer import Encoding, Tokenizer, check_inputs
 
 CLS, SEP, ONE, TWO, THREE, FOUR = 2, 3, 4, 5, 6, 7  # ids of the tiny vocabulary in conftest
@@ -47,6 +48,17 @@ def test_an_empty_text_is_its_special_tokens(load):
 
 def test_a_text_of_just_the_limit_is_not_cut(load):
     assert load(max_tokens=4).encode("one two", truncation="do_not_truncate").cut == 0
+
+
+def test_ids_of_the_tokenizers_own_become_the_unknown_token(load):
+    tokenizer = load(unknown_from=THREE, special_tokens={"unk_token": "[UNK]"})
+    unknown = tokenizer.id("[UNK]")
+    assert tokenizer.encode("one two three four").ids.tolist() == [CLS, ONE, TWO, unknown, unknown, SEP]
+
+
+def test_ids_of_the_tokenizers_own_want_an_unknown_token(load):
+    with pytest.raises(BundleError, match=r"wants a `special_tokens\.unk_token`"):
+        load(unknown_from=THREE).encode("three")
 
 
 @pytest.mark.parametrize(("side", "kept"), [(None, [ONE, TWO]), ("right", [ONE, TWO]), ("left", [THREE, FOUR])])

@@ -1,0 +1,50 @@
+"""summarization: a shorter text that says the same.
+
+Models: BART, Pegasus, T5 and other encoder-decoder models.
+Reference: transformers 4.57.6 SummarizationPipeline, but the model's own defaults for lengths and beams.
+"""
+
+import dataclasses
+
+from onnxpipe.generation.pipeline import Writing, WritingPipeline
+from onnxpipe.generation.rewriting import RewritingParameters, compose, merged, require_encoder, truncation_of
+from onnxpipe.pipeline import Model
+
+_TASK = "summarization"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parameters(RewritingParameters):
+    """How the text is read, and how the summary is written."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """One text that was written."""
+
+    summary_text: str
+
+
+class Summarization(WritingPipeline[str, Parameters, list[Summary]]):
+    """The texts written about one, as many as `num_return_sequences`, best first where there are beams.
+
+    >>> onnxpipe.load("bart-large-cnn")("The tower is 324 metres tall, about the same height as ...")
+    [Summary(summary_text='The tower is 324 metres tall ...')]
+    """
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model)
+        require_encoder(self._writer, model.bundle.manifest.id, _TASK)
+
+    def preprocess(self, inputs: str, parameters: Parameters) -> Writing[list[Summary]]:
+        """The text, behind the prefix that the model has for the task."""
+        parameters = merged(parameters)
+        prefix = self._writer.section.prefixes.get(_TASK, "")
+        encoding = self.model.tokenizer.encode(prefix + inputs, truncation=truncation_of(parameters))
+        composition = compose(self._writer, encoding.ids, parameters, tasks=(_TASK,))
+        return Writing(
+            rows=(),
+            finish=lambda _: [Summary(text.text) for text in composition.texts()],
+            truncated_tokens=encoding.cut,
+            composition=composition,
+        )

@@ -1,0 +1,1 @@
+"""Pictures: opening and decoding them, and making pixels that graphs take."""
