@@ -104,12 +104,20 @@ def corpus(test_data: Path) -> list[str]:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory, corpus: list[str]) -> Callable[..., Path]:
     """Folders of tiny random models by family and head, each made once."""
     zoo = pytest.importorskip("zoo", reason="tiny models need the export extra")
+    vision_zoo = pytest.importorskip("vision_zoo", reason="tiny models need the export extra")
+    writer_zoo = pytest.importorskip("writer_zoo", reason="tiny models need the export extra")
     made: dict[str, Path] = {}
 
     def build(family: str, head: str, **config: object) -> Path:
         key = f"{family}-{head}-{json.dumps(config, sort_keys=True)}"
         if key not in made:
-            made[key] = zoo.build_model(family, head, tmp_path_factory.mktemp(family) / "model", corpus, **config)
+            folder = tmp_path_factory.mktemp(family) / "model"
+            if head in writer_zoo.WRITER_HEADS:
+                made[key] = writer_zoo.build_writer(family, folder, corpus, **config)
+            elif family in vision_zoo.VISION_ZOO:
+                made[key] = vision_zoo.build_vision_model(family, head, folder, **config)
+            else:
+                made[key] = zoo.build_model(family, head, folder, corpus, **config)
         return made[key]
 
     return build
@@ -135,6 +143,9 @@ def tiny_bundle(tiny_model: Callable[..., Path]) -> Callable[..., Path]:
 TASK_MODELS: dict[str, tuple[str, str, dict[str, object]]] = {
     "feature-extraction": ("roberta", "", {}),
     "fill-mask": ("bert", "ForMaskedLM", {}),
+    "image-classification": ("vit", "ForImageClassification", {}),
+    "image-segmentation": ("detr-panoptic", "ForImageSegmentation", {}),
+    "object-detection": ("yolos", "ForObjectDetection", {}),
     "question-answering": ("distilbert", "ForQuestionAnswering", {}),
     "table-question-answering": ("tapas", "ForTableQuestionAnswering", {}),
     "text-classification": ("xlm-roberta", "ForSequenceClassification", {}),

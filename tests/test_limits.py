@@ -17,6 +17,13 @@ NLI = {"id2label": {"0": "contradiction", "1": "neutral", "2": "entailment"}, "n
 # task -> head, config, an expression for one very long input, keywords of the call
 CASES: dict[str, tuple[str, dict[str, object], str, dict[str, object]]] = {
     "feature-extraction": ("", {}, LONG, {}),
+    # as many pixels as are accepted
+    "image-classification": (
+        "ForImageClassification",
+        {},
+        "__import__('PIL.Image').Image.new('RGB', (2**13, 2**13), 'teal')",
+        {},
+    ),
     "sentence-similarity": ("", {}, f"{{'source_sentence': 'Anna', 'sentences': [{LONG}]}}", {}),
     "text-classification": ("ForSequenceClassification", {}, LONG, {}),
     "token-classification": ("ForTokenClassification", {}, LONG, {"parameters": {"stride": 16}}),
@@ -52,7 +59,7 @@ def ask(tiny_bundle: Callable[..., Path]) -> Callable[[str, str], object]:
 
     def run(task: str, inputs: str) -> object:
         head, config, _, keywords = CASES[task]
-        family = "tapas" if task == "table-question-answering" else "bert"
+        family = {"table-question-answering": "tapas", "image-classification": "vit"}.get(task, "bert")
         arguments = [str(tiny_bundle(family, head, **config)), task, inputs, json.dumps(keywords.get("parameters", {}))]
         done = subprocess.run([sys.executable, "-c", SCRIPT, *arguments], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
@@ -77,5 +84,6 @@ def test_ten_thousand_inputs_have_ten_thousand_answers(task: str, ask: Callable[
         "question-answering": "{'question': 'Who?', 'context': 'Anna met Otto.'}",
         "fill-mask": "'Anna met [MASK].'",
         "table-question-answering": "{'query': 'Which?', 'table': {'a': ['1']}}",
+        "image-classification": "__import__('numpy').zeros((8, 8), 'uint8')",
     }.get(task, "'Anna met Otto.'")
     assert ask(task, f"[{short}] * 10_000") == 10_000

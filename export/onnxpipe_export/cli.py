@@ -21,6 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--id", help="the name it is served under (default: the hub id or the folder's name)")
     parser.add_argument("--revision", help="branch, tag or commit of a hub id")
+    parser.add_argument(
+        "--calibration",
+        metavar="FOLDER",
+        help="typical pictures, for int8 of convolutional networks (default: drawn ones)",
+    )
     parser.add_argument("--force", action="store_true", help="replace a bundle that is already there")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
@@ -41,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
         precisions=[name.strip() for name in args.precision.split(",") if name.strip()],
         bundle_id=args.id,
         revision=args.revision,
+        calibration=args.calibration,
         force=args.force,
         show_progress=not args.json,
     )
@@ -50,6 +56,9 @@ def run(args: argparse.Namespace) -> int:
         print(f"\n{report.id} for {report.task} -> {report.bundle}\n")
         for line in _table(report.outcomes):
             print(line)
+    for outcome in report.outcomes:
+        for note in outcome.notes:
+            print(f"onnxpipe: {outcome.precision}: {note}", file=sys.stderr)
     for outcome in report.refused:
         print(f"onnxpipe: {outcome.precision} was refused: {'; '.join(outcome.problems)}", file=sys.stderr)
     return 1 if report.refused else 0

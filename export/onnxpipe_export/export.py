@@ -4,7 +4,6 @@ import dataclasses
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from onnxpipe.bundle import FORMAT_VERSION, Golden, Manifest, Source, Variant, write_manifest
 from onnxpipe.errors import UnsupportedModel
@@ -12,18 +11,32 @@ from onnxpipe.golden import check_golden
 from onnxpipe.load import load_model, make_pipeline
 from onnxpipe.pipeline import Model
 from onnxpipe.records import plain
-from onnxpipe.session import Session, onnxruntime_version
+from onnxpipe.session import onnxruntime_version
 from onnxpipe.version import __version__
-from onnxpipe_export.convert import Exporter, OptimumExporter, describe_graph, load_torch
+from onnxpipe_export.calibration import find_calibration
+from onnxpipe_export.convert import Exporter, OptimumExporter, describe_graph
+from onnxpipe_export.generation.exporter import GenerationExporter
+from onnxpipe_export.loaded import Loaded, load_parts
 from onnxpipe_export.progress import Progress
-from onnxpipe_export.recipes import Recipe, choose_recipe
+from onnxpipe_export.recipe import Backend, Recipe
+from onnxpipe_export.recipes import choose_recipe
 from onnxpipe_export.samples import with_mask
-from onnxpipe_export.sections import classification_section, embedding_section, table_section, text_section
-from onnxpipe_export.source import SourceModel, find_model
-from onnxpipe_export.tokenizer import load_tokenizer, write_tokenizer
-from onnxpipe_export.variants import Outcome, candidate_model, check_precisions, make_variants, stage_count
+from onnxpipe_export.sections import make_sections
+from onnxpipe_export.source import find_model
+from onnxpipe_export.tokenizer import write_tokenizer
+from onnxpipe_export.variants import (
+    Outcome,
+    candidate_model,
+    check_precisions,
+    check_recipe,
+    graph_sessions,
+    make_variants,
+    stage_count,
+)
 from onnxpipe_export.verify import TorchEngine, check_tokens
 from onnxpipe_export.write import list_files, staged_folder
+
+EXPORTERS: Mapping[Backend, type[Exporter]] = {"optimum": OptimumExporter, "generation": GenerationExporter}
 
 # load, convert, write; `make_variants` shows the others
 _OWN_STAGES = 3
@@ -52,6 +65,7 @@ def export(
     precisions: Sequence[str] = ("fp32", "int8"),
     bundle_id: str | None = None,
     revision: str | None = None,
+    calibration: str | Path | None = None,
     force: bool = False,
     show_progress: bool = False,
     exporter: Exporter | None = None,
@@ -59,29 +73,32 @@ def export(
     """Make a bundle in folder `out` from a model folder or a hub id.
 
     `task` is guessed from the model's files when None; `bundle_id` is the name it is served under (the hub id or the
-    folder's name when None); `force` replaces a bundle that is already there.
+    folder's name when None); `force` replaces a bundle that is already there; `calibration` is a folder of typical
+    pictures, for models that take some to become int8 (drawn ones serve when None).
     A precision that misses its recipe's tolerance is left out and reported as refused. Raises UnsupportedModel when
     the model cannot be exported or no precision passes, BundleError when `out` is taken; then nothing is written.
     """
     check_precisions(precisions)
     precisions = list(dict.fromkeys(precisions))
     progress = Progress(_OWN_STAGES + stage_count(precisions), show=show_progress)
-    exporter = exporter or OptimumExporter()
     with staged_folder(Path(out), replace=force) as folder:
         with progress.stage("load the model"):
             source = find_model(str(model), revision)
             recipe = choose_recipe(source, task)
-            tokenizer = load_tokenizer(source, recipe.tokenizer_class)
-            torch_model = load_torch(source, recipe)
+            check_recipe(precisions, recipe)
+            exporter = exporter or EXPORTERS[recipe.exporter]()
+            pictures = find_calibration(recipe, None if calibration is None else Path(calibration))
+            loaded = load_parts(source, recipe)
         with progress.stage("convert"):
             (folder / "onnx").mkdir()
-            files = exporter.export(torch_model, recipe, folder / "onnx")
-            write_tokenizer(tokenizer, folder)
-            shutil.copyfile(source.folder / "config.json", folder / "config.json")
-            draft = _draft(source, bundle_id, recipe, exporter, torch_model, tokenizer, folder, files)
-            reference = candidate_model(folder, draft, "fp32", TorchEngine(torch_model, draft.graphs["model"]))
-            check_tokens(reference, tokenizer)
-        outcomes, variants = make_variants(folder, draft, reference, recipe, precisions, progress)
+            files = exporter.export(loaded, recipe, folder / "onnx")
+            _copy_files(loaded, folder)
+            draft = _draft(loaded, bundle_id, recipe, exporter, folder, files)
+            engines = {name: TorchEngine(loaded.model, graph) for name, graph in draft.graphs.items()}
+            reference = candidate_model(folder, draft, "fp32", engines)
+            if loaded.tokenizer is not None:
+                check_tokens(reference, loaded.tokenizer)
+        outcomes, variants = make_variants(folder, draft, reference, recipe, precisions, pictures, progress)
         if not variants:
             reasons = "; ".join(f"{outcome.precision}: {', '.join(outcome.problems)}" for outcome in outcomes)
             raise UnsupportedModel(f"{draft.id}: no precision passed verification, so nothing was written ({reasons})")
@@ -93,32 +110,40 @@ def export(
     return Report(bundle=Path(out), id=draft.id, task=draft.task, outcomes=tuple(outcomes))
 
 
+def _copy_files(loaded: Loaded, folder: Path) -> None:
+    """The model's own files that the runtime, or another one beside it, reads."""
+    source = loaded.source.folder
+    for name in ("config.json", *(["preprocessor_config.json"] if loaded.image_processor is not None else [])):
+        shutil.copyfile(source / name, folder / name)
+    if loaded.tokenizer is not None:
+        write_tokenizer(loaded.tokenizer, folder)
+
+
 def _draft(
-    source: SourceModel,
+    loaded: Loaded,
     bundle_id: str | None,
     recipe: Recipe,
     exporter: Exporter,
-    model: Any,  # a torch module and its tokenizer: both untyped
-    tokenizer: Any,
     folder: Path,
     files: Mapping[str, Path],
 ) -> Manifest:
     """The manifest without what verification adds to it."""
-    pads = {"input_ids": tokenizer.pad_token_id or 0, "token_type_ids": tokenizer.pad_token_type_id}
+    source, tokenizer = loaded.source, loaded.tokenizer
+    pads: dict[str, int | None] = {}
+    if tokenizer is not None:
+        pads = {"input_ids": tokenizer.pad_token_id or 0, "token_type_ids": tokenizer.pad_token_type_id}
+    graphs = {name: describe_graph(file, recipe, pads) for name, file in files.items()}
     return Manifest(
         format_version=FORMAT_VERSION,
         id=bundle_id or source.name,
         task=recipe.task,
         other_tasks=recipe.other_tasks,
         source=Source(model=source.name, revision=source.revision),
-        graphs={name: describe_graph(file, recipe, pads) for name, file in files.items()},
+        graphs=graphs,
         variants={},
-        text=text_section(source, model, tokenizer),
-        embedding=embedding_section(source) if "embedding" in recipe.sections else None,
-        classification=classification_section(model) if "classification" in recipe.sections else None,
-        table=table_section(source, model, tokenizer) if "table" in recipe.sections else None,
         tools={"onnxpipe": __version__, "onnxruntime": onnxruntime_version(), **exporter.tools()},
         files=list_files(folder),
+        **make_sections(loaded, recipe, next(iter(graphs.values()))),
     )
 
 
@@ -129,19 +154,23 @@ def _golden(reference: Model, recipe: Recipe, variants: Mapping[str, Variant]) -
     was judged before.
     """
     inputs = with_mask([recipe.golden or recipe.samples[0]], reference)[0]
-    parameters = recipe.parameters if recipe.golden_parameters is None else recipe.golden_parameters
+    given = recipe.parameters if recipe.golden_parameters is None else recipe.golden_parameters
     golden = []
     for precision, variant in variants.items():
         model = reference
-        if precision != "fp32":
-            session = Session(reference.bundle.path / variant.files["model"])
-            model = candidate_model(reference.bundle.path, reference.bundle.manifest, precision, session)
+        # torch in the place of a decoder cannot go step by step: its texts were compared before, ours stand for them
+        if precision != "fp32" or recipe.exporter == "generation":
+            folder = reference.bundle.path
+            sessions = graph_sessions(folder, variant.files)
+            model = candidate_model(folder, reference.bundle.manifest, precision, sessions)
+        pipeline = make_pipeline(model)
+        parameters = given(pipeline, inputs) if callable(given) else given
         golden.append(
             Golden(
                 task=recipe.task,
                 inputs=inputs,
                 parameters=parameters,
-                expected=plain(make_pipeline(model)(inputs, **parameters)),
+                expected=plain(pipeline(inputs, **parameters)),
                 tolerance={precision: recipe.golden_tolerance[precision]},
             )
         )

@@ -6,15 +6,18 @@ from typing import cast
 import numpy as np
 
 from onnxpipe.arrays import Floats
+from onnxpipe.labels import Label
 from onnxpipe.pipeline import AnyPipeline, Work
 from onnxpipe.session import Array, Arrays
-from onnxpipe.tasks.text_classification import Label
 from onnxpipe.text.embedding import Embedder
-from onnxpipe_export.recipes import Judge
+from onnxpipe.vision.boxes import require_detection
+from onnxpipe_export.detection import box_figures
+from onnxpipe_export.recipe import Judge
+from onnxpipe_export.segmentation import mask_figures
 
 Figures = dict[str, float]
 
-_MORE_IS_BETTER = {"cosine_mean", "cosine_worst", "agreement"}
+_MORE_IS_BETTER = {"cosine_mean", "cosine_worst", "agreement", "same_text"}
 
 
 def judge(
@@ -94,5 +97,25 @@ def _choice_figures(
     return {"agreement": float(np.concatenate([flags.ravel() for flags in same]).mean())}
 
 
+def _box_figures(
+    pipeline: AnyPipeline, _: Sequence[Work[object]], expected: Sequence[Arrays], given: Sequence[Arrays]
+) -> Figures:
+    """Labelled boxes: see `box_figures`."""
+    return box_figures(require_detection(pipeline.model.bundle.manifest), expected, given)
+
+
+def _mask_figures(
+    _: AnyPipeline, works: Sequence[Work[object]], expected: Sequence[Arrays], given: Sequence[Arrays]
+) -> Figures:
+    """Labelled masks: see `mask_figures`."""
+    return mask_figures(works, expected, given)
+
+
 _Figurer = Callable[[AnyPipeline, Sequence[Work[object]], Sequence[Arrays], Sequence[Arrays]], Figures]
-_JUDGES: dict[Judge, _Figurer] = {"cosine": _cosine_figures, "scores": _score_figures, "choices": _choice_figures}
+_JUDGES: dict[Judge, _Figurer] = {
+    "cosine": _cosine_figures,
+    "scores": _score_figures,
+    "choices": _choice_figures,
+    "boxes": _box_figures,
+    "masks": _mask_figures,
+}

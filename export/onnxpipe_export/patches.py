@@ -5,6 +5,11 @@ import importlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from onnxpipe_export.classifier_patches import classifier_options
+from onnxpipe_export.detection_patches import detection_options
+from onnxpipe_export.loaded import Loaded
+from onnxpipe_export.segmentation_patches import segmentation_options
+
 # Tasks whose heads came into transformers after the exporter's table was written; inputs are those of the other tasks.
 _MISSING_TASKS = {"modernbert": ("question-answering",)}
 
@@ -60,10 +65,11 @@ _FUNCTIONS: dict[str, tuple[str, str, Callable[..., Any]]] = {
 
 
 @contextlib.contextmanager
-def patched(model: Any) -> Iterator[None]:
-    """The model as it is to be traced; as it was afterwards."""
+def patched(loaded: Loaded) -> Iterator[dict[str, Any]]:
+    """The model as it is to be traced, and options the exporter needs for it; as it was afterwards."""
     _register_missing_tasks()
     _register_tables()
+    model = loaded.model
     name = type(model).__name__
     with contextlib.ExitStack() as undo:
         if name in _FORWARDS:
@@ -74,7 +80,8 @@ def patched(model: Any) -> Iterator[None]:
             module = importlib.import_module(module_name)
             undo.callback(setattr, module, function, getattr(module, function))
             setattr(module, function, replacement)
-        yield
+        options = undo.enter_context(segmentation_options(loaded))
+        yield {**options, **detection_options(model), **classifier_options(loaded)}
 
 
 def _register_missing_tasks() -> None:

@@ -2,46 +2,85 @@
 
 import contextlib
 import logging
-from collections import Counter
+import shutil
+import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from onnxpipe.errors import UnsupportedModel
+from onnxpipe_export.static import Rows, quantize_convolutions
 
 # what int8 inference runs as; an int8 file without any of them would be fp32 in all but name
-_INTEGER_OPERATORS = ("MatMulInteger", "ConvInteger", "QLinearMatMul", "QLinearConv")
+_INTEGER_OPERATORS = {"MatMulInteger", "ConvInteger", "QLinearMatMul", "QLinearConv"}
+# what onnxruntime makes such of when their inputs come from integers; a Conv's result has to become integers again
+_PRODUCTS = ("Gemm", "MatMul")
+_ACTIVATIONS = ("Relu", "Clip")  # between a Conv and that: they vanish in the rounding
 
 
-def quantize(source: Path, target: Path, precision: str, *, float_narrowing: bool = False) -> dict[str, float]:
+def quantize(
+    source: Path, target: Path, precision: str, *, float_narrowing: bool = False, rows: Rows | None = None
+) -> dict[str, float]:
     """Write `target` in `precision` and return what was made of it, by name.
 
     `float_narrowing` leaves the products in float that give fewer numbers than they take: the second of a feed-forward
-    block, whose inputs behind the activation have outliers, and most heads.
+    block, whose inputs behind the activation have outliers, and most heads. `rows` are typical inputs, which scales
+    are taken from where that is the way to integers; convolutions stay in float without.
     Raises UnsupportedModel for a precision we cannot make, or when nothing in the graph became what was asked for.
     """
     if precision not in QUANTIZERS:
         raise UnsupportedModel(f"cannot make precision {precision!r}; precisions: fp32, {', '.join(QUANTIZERS)}")
-    QUANTIZERS[precision](source, target, _narrowing(source) if float_narrowing else [])
-    return {"integer_operators": float(_count_integer_operators(target))}
+    excluded = _narrowing(source) if float_narrowing else []
+    with _quiet_root_logger():
+        made = QUANTIZERS[precision](source, target, excluded, rows)
+    return {"integer_operators": float(_count_integer_operators(target)), **made}
+
+
+def _int8(source: Path, target: Path, excluded: list[str], rows: Rows | None) -> dict[str, float]:
+    """Convolutions by scales fixed beforehand where they gain by it, products by scales of the run.
+
+    A graph that is all convolutions keeps fixed scales alone, and so answers a row alike in every batch.
+    """
+    if rows is None:
+        _dynamic_int8(source, target, excluded)
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        static = Path(folder) / "static.onnx"
+        calibrated = quantize_convolutions(source, static, rows)
+        if calibrated and not _has_float_products(static):
+            shutil.move(static, target)
+        else:
+            _dynamic_int8(static if calibrated else source, target, excluded)
+    return {"calibration_rows": float(calibrated)} if calibrated else {}
 
 
 def _dynamic_int8(source: Path, target: Path, excluded: list[str]) -> None:
-    """Weights to signed 8 bits, one scale per output channel; activations get theirs at run time.
+    """Weights of products to signed 8 bits, one scale per output channel; activations get theirs at run time.
 
     Weights use seven of their eight bits: on x86 without VNNI the kernels add products in pairs of 16 bits, where full
     weights would saturate, and a bundle must answer there as it does here.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.registry import IntegerOpsRegistry
 
-    with _quiet_root_logger():
-        quantize_dynamic(
-            source,
-            target,
-            per_channel=True,
-            reduce_range=True,
-            weight_type=QuantType.QInt8,
-            nodes_to_exclude=excluded,
-        )
+    quantize_dynamic(
+        source,
+        target,
+        per_channel=True,
+        reduce_range=True,
+        weight_type=QuantType.QInt8,
+        op_types_to_quantize=[name for name in IntegerOpsRegistry if name != "Conv"],
+        nodes_to_exclude=excluded,
+    )
+
+
+def _has_float_products(file: Path) -> bool:
+    """Whether a graph has products with constant weights that are still in float."""
+    import onnx
+
+    graph = onnx.load(file).graph
+    weights = {tensor.name for tensor in graph.initializer}
+    return any(node.op_type in _PRODUCTS and node.input[1] in weights for node in graph.node)
 
 
 def _narrowing(file: Path) -> list[str]:
@@ -52,7 +91,7 @@ def _narrowing(file: Path) -> list[str]:
     shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer if len(tensor.dims) == 2}
     found = []
     for node in graph.node:
-        if node.op_type in ("MatMul", "Gemm") and node.input[1] in shapes:
+        if node.op_type in _PRODUCTS and node.input[1] in shapes:
             transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
             rows, columns = shapes[node.input[1]][:: -1 if transposed else 1]
             if rows > columns:
@@ -61,15 +100,33 @@ def _narrowing(file: Path) -> list[str]:
     return found
 
 
-# precision -> what makes it: the fp32 file, the new one, and the names of the products that stay in float
-QUANTIZERS: dict[str, Callable[[Path, Path, list[str]], None]] = {"int8": _dynamic_int8}
+# precision -> what makes it: from the fp32 file, the new one, the names of products that stay in float, and rows
+QUANTIZERS: dict[str, Callable[[Path, Path, list[str], Rows | None], dict[str, float]]] = {"int8": _int8}
 
 
 def _count_integer_operators(file: Path) -> int:
+    """How many convolutions and products run on integers: as such, or as onnxruntime makes them on loading."""
     import onnx
 
-    operators = Counter(node.op_type for node in onnx.load(file, load_external_data=False).graph.node)
-    count = sum(operators[name] for name in _INTEGER_OPERATORS)
+    nodes = onnx.load(file, load_external_data=False).graph.node
+    makers = {name: node.op_type for node in nodes for name in node.output}
+    readers = defaultdict(list)
+    for node in nodes:
+        for name in node.input:
+            readers[name].append(node)
+
+    def becomes_integer(name: str) -> bool:
+        return bool(readers[name]) and all(
+            node.op_type == "QuantizeLinear" or (node.op_type in _ACTIVATIONS and becomes_integer(node.output[0]))
+            for node in readers[name]
+        )
+
+    count = 0
+    for node in nodes:
+        wrapped = all(makers.get(name) == "DequantizeLinear" for name in node.input[:2]) and (
+            node.op_type in _PRODUCTS or (node.op_type == "Conv" and becomes_integer(node.output[0]))
+        )
+        count += wrapped or node.op_type in _INTEGER_OPERATORS
     if not count:
         raise UnsupportedModel(f"{file.name}: quantisation left every operator in float; this model cannot be int8")
     return count

@@ -5,11 +5,21 @@ tokenizer and the position table; labels and activation from config.json.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
-from onnxpipe.bundle import Activation, Classification, Embedding, Pooling, Table, Text
+from onnxpipe.bundle import Graph
 from onnxpipe.errors import UnsupportedModel
+from onnxpipe.records import Record
+from onnxpipe.sections import Activation, Classification, Embedding, Image, Pooling, Table, Text
+from onnxpipe_export.detection import detection_section
+from onnxpipe_export.generation_sections import chat_section, generation_section, translation_section
+from onnxpipe_export.loaded import Loaded
+from onnxpipe_export.recipe import Recipe, Section
+from onnxpipe_export.segmentation import segmentation_section
 from onnxpipe_export.source import SourceModel
+from onnxpipe_export.tokenizer_conversions import known_ids
+from onnxpipe_export.vision import image_section
 
 # how 1_Pooling/config.json spells the poolings: as `pooling_mode` since release 5.7, before that as one switch
 # `pooling_mode_*` each, which were concatenated in this order
@@ -23,6 +33,11 @@ _POOLINGS: dict[str, Pooling] = {
 }
 _SWITCHES = {"cls": "cls_token", "max": "max_tokens", "mean": "mean_tokens", "weightedmean": "weightedmean_tokens"}
 _KNOWN_MODULES = {"Transformer", "Pooling", "Normalize"}
+
+
+def make_sections(loaded: Loaded, recipe: Recipe, graph: Graph) -> dict[str, Any]:  # fields of the manifest
+    """The manifest's sections a recipe asks for, by name. Raises UnsupportedModel when the files do not tell."""
+    return {name: _MAKERS[name](loaded, recipe, graph) for name in recipe.sections}
 
 
 def embedding_section(source: SourceModel) -> Embedding:
@@ -60,9 +75,20 @@ def _poolings(config: dict[str, Any], source: SourceModel) -> tuple[Pooling, ...
     return tuple(_POOLINGS[name] for name in modes)
 
 
-def text_section(source: SourceModel, model: Any, tokenizer: Any) -> Text:  # a torch module and its tokenizer
-    """How text becomes tokens: limits, and sentence-transformers' cleaning and prompts where the model has them."""
+def text_section(
+    source: SourceModel,
+    model: Any,  # a torch module
+    tokenizer: Any,
+    *,
+    limited: bool = True,
+) -> Text:
+    """How text becomes tokens: limits, and sentence-transformers' cleaning and prompts where the model has them.
+
+    `limited` is false for texts that a model goes on with: what it holds is for both, see `Generation.max_length`.
+    """
     limits = [limit for limit in (tokenizer.model_max_length, _positions(model)) if limit is not None and limit < 10**6]
+    if not limited:
+        limits.clear()
     section = Text(
         tokenizer="tokenizer.json",
         max_tokens=min(limits, default=None),
@@ -71,6 +97,7 @@ def text_section(source: SourceModel, model: Any, tokenizer: Any) -> Text:  # a 
             role: str(token) for role, token in tokenizer.special_tokens_map.items() if isinstance(token, str)
         },
         clean_up_spaces=tokenizer.clean_up_tokenization_spaces,
+        unknown_from=known_ids(tokenizer),
     )
     if source.read_json("modules.json") is None:
         return section
@@ -84,6 +111,11 @@ def text_section(source: SourceModel, model: Any, tokenizer: Any) -> Text:  # a 
         prompts=prompts.get("prompts") or {},
         default_prompt=prompts.get("default_prompt_name"),
     )
+
+
+def _text(loaded: Loaded, recipe: Recipe, _: Graph) -> Text:
+    continues = "generation" in recipe.sections and not loaded.model.config.is_encoder_decoder
+    return text_section(loaded.source, loaded.model, loaded.tokenizer, limited=not continues)
 
 
 def _positions(model: Any) -> int | None:
@@ -124,6 +156,16 @@ def table_section(source: SourceModel, model: Any, tokenizer: Any) -> Table:  # 
     )
 
 
+def _image(loaded: Loaded, graph: Graph) -> Image:
+    return image_section(loaded.source, loaded.image_processor, fixed_size=_fixed_size(graph))
+
+
+def _fixed_size(graph: Graph) -> tuple[int, int] | None:
+    """The only (height, width) a graph takes, when it takes but one."""
+    height, width = next(tensor for tensor in graph.inputs if tensor.name == "pixel_values").shape[-2:]
+    return (height, width) if isinstance(height, int) and isinstance(width, int) else None
+
+
 def classification_section(model: Any) -> Classification:
     """Labels in the order of the logits, and what the model's kind of problem turns logits into scores with."""
     config = model.config
@@ -138,3 +180,20 @@ def _activation(config: Any) -> Activation:
     if config.problem_type == "multi_label_classification" or config.num_labels == 1:
         return "sigmoid"
     return "softmax"
+
+
+# a section is None where a model has no use for it
+_MAKERS: dict[Section, Callable[[Loaded, Recipe, Graph], Record | None]] = {
+    "text": _text,
+    "embedding": lambda loaded, *_: embedding_section(loaded.source),
+    "classification": lambda loaded, *_: classification_section(loaded.model),
+    "table": lambda loaded, *_: table_section(loaded.source, loaded.model, loaded.tokenizer),
+    "image": lambda loaded, _, graph: _image(loaded, graph),
+    "detection": lambda loaded, *_: detection_section(loaded.source, loaded.model, loaded.image_processor),
+    "segmentation": lambda loaded, _, graph: segmentation_section(
+        loaded.source, loaded.model, loaded.image_processor, graph
+    ),
+    "generation": lambda loaded, recipe, _: generation_section(loaded, recipe.tasks),
+    "translation": lambda loaded, *_: translation_section(loaded),
+    "chat": lambda loaded, *_: chat_section(loaded),
+}

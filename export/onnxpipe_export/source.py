@@ -9,7 +9,7 @@ from onnxpipe import hub
 from onnxpipe.errors import UnsupportedModel
 
 # weights as safetensors only, configuration, tokenizers; no pickles, no code, no other frameworks' weights
-_PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors")
+_PATTERNS = ("*.json", "*.jinja", "*.txt", "*.model", "*.spm", "*.safetensors")
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.pth", "model.bin")
 
 

@@ -7,7 +7,7 @@ two engines on the very same rows, and the reference's answers come out in the s
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from onnxpipe.batching import Row, run_batch, run_rows
+from onnxpipe.batching import Row, run_batch, run_rows, stackable_rows
 from onnxpipe.bundle import Graph
 from onnxpipe.errors import UnsupportedModel
 from onnxpipe.load import make_pipeline
@@ -15,12 +15,12 @@ from onnxpipe.pipeline import Model
 from onnxpipe.records import read
 from onnxpipe.session import Array, Arrays
 from onnxpipe_export.figures import Figures, judge, relative_error
-from onnxpipe_export.recipes import Recipe
+from onnxpipe_export.recipe import Recipe
 from onnxpipe_export.samples import TEXTS, with_mask
 
 # Outputs of a row run alone and of the same row in a padded batch, in units of max(1, magnitude): above this the
 # variant is not batch-invariant. fp32 stays near 1e-6, dynamic quantisation lies at 1e-2 and more.
-_INVARIANCE = 1e-4
+INVARIANCE = 1e-4
 
 Advance = Callable[[], None]
 
@@ -38,6 +38,11 @@ class TorchEngine:
         self._outputs = [tensor.name for tensor in graph.outputs]
         self.threads: int = torch.get_num_threads()
 
+    @property
+    def model(self) -> Any:
+        """The torch model itself."""
+        return self._model
+
     def run(self, feeds: Mapping[str, Array]) -> Arrays:
         """The outputs of the graph it stands for, for one batch of inputs."""
         with self._torch.inference_mode():
@@ -45,12 +50,23 @@ class TorchEngine:
         return {name: outputs[name].numpy() for name in self._outputs}
 
 
+def torch_model(reference: Model) -> Any:  # a torch module
+    """The torch model in the place of a reference's graphs. Raises TypeError when there is none."""
+    for engine in reference.sessions.values():
+        if isinstance(engine, TorchEngine):
+            return engine.model
+    raise TypeError("expected a model with torch in the place of its graphs")
+
+
 def check_tokens(model: Model, tokenizer: Any) -> None:
-    """Raise UnsupportedModel unless the runtime's tokens equal transformers' for single texts and pairs."""
+    """Raise UnsupportedModel unless the runtime's tokens equal transformers' for single texts and pairs.
+
+    Pairs only where the reference is a fast tokenizer: slow ones cut them in another way, and what has such reads none.
+    """
     limit = model.tokenizer.text.max_tokens
     cut = {"truncation": True, "max_length": limit} if limit else {}
     for text, pair in zip(TEXTS, (None, *TEXTS), strict=False):
-        for second in {None, pair}:
+        for second in {None, pair if tokenizer.is_fast else None}:
             expected = tokenizer(text, second, **cut)["input_ids"]
             given = model.tokenizer.encode(text, second).ids.tolist()
             if given != expected:
@@ -84,7 +100,8 @@ class Verifier:
     def measure(self, candidate: Model, advance: Advance) -> tuple[Figures, bool]:
         """The figures of a variant, and whether it is batch-invariant.
 
-        Rows run alone, and in two padded batches: two rows, and the shortest with a middling and the longest.
+        Rows run alone, and in two batches: two rows, and the smallest with a middling and the largest. Where rows of
+        different shapes cannot share one, of those that can.
         """
         engine, graph = candidate.sessions["model"], candidate.graph()
         alone: list[Arrays] = []
@@ -93,14 +110,15 @@ class Verifier:
             advance()
         batch_error = 0.0
         batched = list(alone)
-        by_length = sorted(range(len(self._rows)), key=lambda index: self._rows[index]["input_ids"].size)
-        for members in (by_length[1:3], [by_length[0], by_length[len(by_length) // 2], by_length[-1]]):
+        stackable = max(stackable_rows(self._rows, graph), key=len)
+        by_size = sorted(stackable, key=lambda index: next(iter(self._rows[index].values())).size)
+        for members in (by_size[1:3], [by_size[0], by_size[len(by_size) // 2], by_size[-1]]):
             together = run_batch(engine, graph, [self._rows[index] for index in members])
             for index, outputs in zip(members, together, strict=True):
                 batch_error = max(batch_error, self._error(alone[index], outputs))
                 batched[index] = outputs
             advance()
-        invariant = batch_error <= _INVARIANCE
+        invariant = batch_error <= INVARIANCE
         errors = [
             self._error(expected, given)
             for answers in ((alone, batched) if invariant else (alone,))

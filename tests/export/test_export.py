@@ -106,12 +106,12 @@ def test_when_no_precision_passes_nothing_is_written(classifier, tmp_path, monke
 
 def test_wrong_weights_in_the_graph_are_caught(classifier, tmp_path):
     class Careless(OptimumExporter):
-        def export(self, model, recipe, folder):
+        def export(self, loaded, recipe, folder):
             import torch
 
-            broken = type(model)(model.config).eval()
+            broken = type(loaded.model)(loaded.model.config).eval()
             torch.nn.init.normal_(broken.classifier.weight)
-            return super().export(broken, recipe, folder)
+            return super().export(dataclasses.replace(loaded, model=broken), recipe, folder)
 
     with pytest.raises(UnsupportedModel, match=r"fp32: error is .* at most 0.0001 is allowed"):
         export(classifier, tmp_path / "out", precisions=["fp32"], exporter=Careless())

@@ -2,6 +2,7 @@ import pytest
 
 from onnxpipe.errors import UnsupportedModel
 from onnxpipe.load import task_names
+from onnxpipe_export.generation.precisions import BITS
 from onnxpipe_export.quantize import QUANTIZERS
 from onnxpipe_export.recipes import RECIPES, choose_recipe
 from onnxpipe_export.source import SourceModel
@@ -18,6 +19,8 @@ def source(folder, architecture=None):
         ("BertForSequenceClassification", "text-classification"),
         ("RobertaModel", "feature-extraction"),
         ("BertForMaskedLM", "fill-mask"),
+        ("ViTForImageClassification", "image-classification"),
+        ("DeiTForImageClassificationWithTeacher", "image-classification"),
     ],
 )
 def test_the_architecture_tells_the_task(tmp_path, architecture, task):
@@ -55,16 +58,18 @@ def test_a_requested_task_wins(tmp_path):
     [("BertForPreTraining", "its architecture is BertForPreTraining"), (None, "config.json names no architecture")],
 )
 def test_a_task_that_cannot_be_told_names_the_choices(tmp_path, architecture, reason):
-    with pytest.raises(UnsupportedModel, match=rf"{reason}.*--task: feature-extraction, fill-mask, "):
+    with pytest.raises(UnsupportedModel, match=rf"{reason}.*--task: conversational, feature-extraction, fill-mask, "):
         choose_recipe(source(tmp_path, architecture), None)
 
 
 def test_an_unknown_task_names_the_choices(tmp_path):
-    with pytest.raises(UnsupportedModel, match="cannot export for task 'chess'; tasks: feature-extraction, "):
+    choices = "conversational, feature-extraction, "
+    with pytest.raises(UnsupportedModel, match=f"cannot export for task 'chess'; tasks: {choices}"):
         choose_recipe(source(tmp_path), "chess")
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 def test_every_recipe_fits_the_runtime_and_judges_every_precision(recipe):
     assert {recipe.task, *recipe.other_tasks} <= set(task_names())
-    assert recipe.tolerance.keys() == recipe.golden_tolerance.keys() == {"fp32", *QUANTIZERS}
+    precisions = BITS if recipe.exporter == "generation" else QUANTIZERS
+    assert recipe.tolerance.keys() == recipe.golden_tolerance.keys() == {"fp32", *precisions}

@@ -6,7 +6,7 @@ import torch
 import transformers
 
 from onnxpipe.errors import UnsupportedModel
-from onnxpipe_export.convert import quiet
+from onnxpipe_export.quiet import quiet
 from onnxpipe_export.sections import classification_section, embedding_section, text_section
 from onnxpipe_export.source import SourceModel
 from zoo import MAX_TOKENS, families

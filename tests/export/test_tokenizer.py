@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import transformers
 
-from onnxpipe.bundle import Text
 from onnxpipe.errors import UnsupportedModel
+from onnxpipe.sections import Text
 from onnxpipe.text.tokenizer import Tokenizer
 from onnxpipe_export.source import find_model
 from onnxpipe_export.tokenizer import load_tokenizer, write_tokenizer

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from onnxpipe.bundle import Text
 from onnxpipe.generation.detokenize import Detokenizer
+from onnxpipe.sections import Text
 from onnxpipe.text.tokenizer import Tokenizer
 
 pytest.importorskip("optimum", reason="parity needs the export extra")

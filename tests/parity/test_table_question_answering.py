@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import onnxpipe
-from onnxpipe.bundle import Table as TableSection
 from onnxpipe.bundle import open_bundle
 from onnxpipe.errors import InvalidInput
+from onnxpipe.sections import Table as TableSection
 
 pytest.importorskip("optimum", reason="parity needs the export extra")
 pytest.importorskip("pandas", reason="the reference reads tables with pandas")

@@ -1,0 +1,21 @@
+"""What each precision makes of a graph that writes: how many bits its weights get, and in which form."""
+
+from pathlib import Path
+
+from onnxpipe_export.generation.weights import quantize_blocks, quantize_channels
+
+# bits of a decoder's weights
+BITS = {"int8": 8, "int4": 4}
+_BLOCK_SIZE = 32
+
+
+def quantize_graph(name: str, source: Path, target: Path, precision: str) -> int:
+    """Write `target` in a precision of `BITS`, and return how many products are in integers.
+
+    A decoder is as fast as its weights are few bytes, and its rows must not change each other: they get blocks of bits.
+    An encoder reads a whole text at once, and one text per run: whole channels of 8 bits, be the decoder's fewer.
+    Raises UnsupportedModel when no product has weights.
+    """
+    if name == "encoder":
+        return quantize_channels(source, target, block_size=_BLOCK_SIZE)
+    return quantize_blocks(source, target, bits=BITS[precision], block_size=_BLOCK_SIZE)

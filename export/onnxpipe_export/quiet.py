@@ -1,0 +1,30 @@
+"""Libraries kept quiet, and their errors in a line."""
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the chatter of torch, transformers and optimum off the terminal; errors still raise."""
+    loggers = [logging.getLogger(name) for name in ("transformers", "optimum", "torch.onnx", "root")]
+    levels = [logger.level for logger in loggers]
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text: libraries add advice for their own users below it."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,0 +1,237 @@
+"""A model that writes beside torch, through the runtime's own decoder, batch and loop.
+
+Two questions: is the distribution of the next token torch's, for the same tokens before it, and does the same text come
+out of it. The first is asked behind a prompt, read whole or in pieces, and after each token that torch has written
+there, once with every text for itself and once with all of them in one batch.
+"""
+
+import copy
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from onnxpipe.arrays import Floats
+from onnxpipe.errors import UnsupportedModel
+from onnxpipe.generation.batch import Batch, Text
+from onnxpipe.generation.decoder import Decoder, Ids
+from onnxpipe.generation.options import read_defaults, resolve
+from onnxpipe.generation.writer import Writer, write_all
+from onnxpipe.pipeline import Model
+from onnxpipe.sections import Generation
+from onnxpipe.session import Array, Session
+from onnxpipe_export.figures import Figures, relative_error
+from onnxpipe_export.quiet import quiet
+from onnxpipe_export.recipe import Recipe
+from onnxpipe_export.verify import INVARIANCE, Advance, torch_model
+
+# Tokens: of a prompt, of one more prompt that is read in pieces, of such a piece, those written behind a prompt, and
+# those at its end that are compared: for each, the logits of a large vocabulary take a megabyte.
+_PROMPT, _LONG_PROMPT, _PIECE = 48, 160, 32
+_WRITTEN = 12
+_COMPARED = 8
+
+_GREEDY = {"do_sample": False, "num_beams": 1, "num_return_sequences": 1, "max_new_tokens": _WRITTEN}
+# What transformers has to be told as well, over a model's own defaults. Its cache has too few layers for T5 models with
+# more of them in the decoder than in the encoder (4.57.6).
+_GREEDY_REFERENCE = {
+    "num_beam_groups": 1,
+    "diversity_penalty": 0.0,
+    "early_stopping": False,
+    "length_penalty": 1.0,
+    "use_cache": False,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sample:
+    """What the encoder reads, where there is one, and the decoder's first tokens, which come `piece` by piece."""
+
+    source: Ids | None
+    prompt: Ids
+    piece: int
+
+
+@dataclasses.dataclass(frozen=True)
+class _Expected:
+    """What torch makes of a sample: the tokens it writes, and the compared logits (K, V) along them."""
+
+    written: Ids
+    logits: Floats
+
+
+class TokenVerifier:
+    """The reference's texts for the samples, made once, and each variant's figures beside them."""
+
+    def __init__(self, reference: Model, recipe: Recipe) -> None:
+        self._model: Any = torch_model(reference)
+        self._section = _require_generation(reference)
+        encodings = [reference.tokenizer.encode(str(sample)).ids for sample in recipe.samples]
+        self._samples = list(self._make_samples([ids for ids in encodings if ids.size]))
+        self._expected: list[_Expected] = []
+
+    def _make_samples(self, encodings: Sequence[Ids]) -> list[_Sample]:
+        if self._model.config.is_encoder_decoder:
+            prompt = np.array(self._section.decoder_prompt, np.int64)
+            return [_Sample(ids, prompt, len(prompt)) for ids in encodings]
+        room = (self._section.max_length or _LONG_PROMPT + _WRITTEN) - _WRITTEN
+        samples = [_Sample(None, ids[: min(_PROMPT, room)], _PROMPT) for ids in encodings]
+        longest = max(encodings, key=len)[: min(_LONG_PROMPT, room)]
+        return [*samples, _Sample(None, longest, min(_PIECE, len(longest) // 2))]
+
+    @property
+    def rows(self) -> int:
+        """How often `ask_reference` advances."""
+        return len(self._samples)
+
+    @property
+    def steps(self) -> int:
+        """How often `measure` advances."""
+        return len(self._samples) + 2
+
+    def ask_reference(self, advance: Advance) -> None:
+        """Let torch write, and keep its logits along what it wrote."""
+        for sample in self._samples:
+            with quiet():
+                written = self._write_reference(sample)
+                self._expected.append(_Expected(written, self._reference_logits(sample, written)))
+            advance()
+
+    def measure(self, candidate: Model, advance: Advance) -> tuple[Figures, bool]:
+        """The figures of a variant, and whether a text's logits are the same whatever its neighbours are."""
+        expected = [item.logits for item in self._expected]
+        alone: list[Floats] = []
+        for index in range(len(self._samples)):
+            alone += self._logits(candidate, [index])
+            advance()
+        together = self._logits(candidate, list(range(len(self._samples))))
+        advance()
+        batch_error = max(map(relative_error, alone, together))
+        figures = {
+            "error": max(map(relative_error, expected, alone)),
+            "batch_error": batch_error,
+            "divergence": _divergence(expected, alone),
+            "agreement": _agreement(expected, alone),
+            "same_text": self._same_text(candidate),
+        }
+        advance()
+        return figures, batch_error <= INVARIANCE
+
+    def _write_reference(self, sample: _Sample) -> Ids:
+        """The tokens that `generate` adds to a sample, the likeliest ones."""
+        import torch
+
+        settings = copy.deepcopy(self._model.generation_config)
+        settings.update(**_GREEDY, **_GREEDY_REFERENCE)
+        ids = torch.from_numpy((sample.prompt if sample.source is None else sample.source)[None])
+        options = {} if sample.source is None else {"decoder_input_ids": torch.from_numpy(sample.prompt[None])}
+        with torch.inference_mode():
+            written = self._model.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                generation_config=settings,
+                use_model_defaults=False,  # they are in the settings; asked again, they would win over one beam
+                **options,
+            )
+        tokens: Ids = written[0, len(sample.prompt) :].numpy()
+        return tokens
+
+    def _reference_logits(self, sample: _Sample, written: Ids) -> Floats:
+        import torch
+
+        row = torch.from_numpy(np.concatenate([sample.prompt, written[:-1]])[None])
+        feeds = {"input_ids": row}
+        if sample.source is not None:
+            feeds = {"input_ids": torch.from_numpy(sample.source[None]), "decoder_input_ids": row}
+        with torch.inference_mode():
+            logits: Floats = self._model(**feeds).logits[0].numpy()
+        return logits[max(0, len(sample.prompt) - _COMPARED) :].copy()
+
+    def _logits(self, candidate: Model, members: Sequence[int]) -> list[Floats]:
+        """The compared logits (K, V) of some samples, which are in one batch all along."""
+        batch = Batch(Decoder(_session(candidate, "decoder"), candidate.graph("decoder")))
+        texts = [Text(self._samples[index].prompt) for index in members]
+        found: list[list[Floats]] = []
+        for index, text in zip(members, texts, strict=True):
+            sample, expected = self._samples[index], self._expected[index]
+            source = None if sample.source is None else _encode(candidate, sample.source)
+            batch.enter(text, len(sample.prompt) + len(expected.written), source)
+            pieces = [
+                batch.read_prompt(text, sample.piece, every=True).copy()
+                for _ in range(0, len(sample.prompt), sample.piece)
+            ]
+            found.append([np.concatenate(pieces)[-_COMPARED:]])
+        for step in range(_WRITTEN - 1):
+            for index, text in zip(members, texts, strict=True):
+                written = self._expected[index].written
+                if step < len(written) - 1:
+                    batch.go_on(text, written[step : step + 1], np.zeros(1, np.intp))
+                elif text.blocks:
+                    batch.leave(text)
+            if not batch.texts:
+                break
+            logits = batch.step()
+            for text, kept in zip(texts, found, strict=True):
+                if text.blocks:
+                    kept.append(logits[text.slots].copy())
+        return [np.concatenate(kept) for kept in found]
+
+    def _same_text(self, candidate: Model) -> float:
+        """How much of the reference's texts the runtime writes, too: up to the first token that is another."""
+        writer = Writer(candidate)
+        options = resolve(_GREEDY, read_defaults(self._section.defaults))
+        compositions = [writer.compose(item.prompt, options, source=item.source) for item in self._samples]
+        write_all(writer, compositions)
+        shares = []
+        for composition, expected in zip(compositions, self._expected, strict=True):
+            given = composition.job.search.results()[0].ids
+            length = min(len(given), len(expected.written))
+            different = np.flatnonzero(given[:length] != expected.written[:length])
+            same = different[0] if different.size else length
+            shares.append(same / max(len(given), len(expected.written)))
+        return float(np.mean(shares))
+
+
+def _require_generation(reference: Model) -> Generation:
+    manifest = reference.bundle.manifest
+    if manifest.generation is None:
+        raise UnsupportedModel(f"{manifest.id}: its recipe says nothing of how it writes")
+    return manifest.generation
+
+
+def _session(candidate: Model, graph: str) -> Session:
+    session = candidate.sessions[graph]
+    assert isinstance(session, Session)  # noqa: S101  # a candidate is made of graph files
+    return session
+
+
+def _encode(candidate: Model, source: Ids) -> Mapping[str, Array]:
+    """Keys and values (heads, S, D) that the encoder makes of a text."""
+    feeds = {"input_ids": source[None], "attention_mask": np.ones((1, len(source)), np.int64)}
+    names = [tensor.name for tensor in candidate.graph("encoder").inputs]
+    outputs = _session(candidate, "encoder").run({name: feeds[name] for name in names})
+    return {name: array[0] for name, array in outputs.items()}
+
+
+def _log_softmax(logits: Floats) -> np.ndarray[Any, np.dtype[np.float64]]:
+    # in double: the difference of two nearly equal distributions is the figure
+    wide = logits.astype(np.float64)
+    wide -= wide.max(axis=-1, keepdims=True)
+    normal: np.ndarray[Any, np.dtype[np.float64]] = wide - np.log(np.exp(wide).sum(axis=-1, keepdims=True))
+    return normal
+
+
+def _divergence(expected: Sequence[Floats], given: Sequence[Floats]) -> float:
+    """The mean Kullback-Leibler divergence of the given distributions from those expected, in nats."""
+    found = []
+    for left, right in zip(expected, given, strict=True):
+        reference, other = _log_softmax(left), _log_softmax(right)
+        found.append((np.exp(reference) * (reference - other)).sum(axis=-1))
+    return float(np.concatenate(found).mean())
+
+
+def _agreement(expected: Sequence[Floats], given: Sequence[Floats]) -> float:
+    """How often both have the same likeliest token."""
+    same = [left.argmax(axis=-1) == right.argmax(axis=-1) for left, right in zip(expected, given, strict=True)]
+    return float(np.concatenate(same).mean())

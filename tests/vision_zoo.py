@@ -1,0 +1,400 @@
+"""Tiny random vision models in hub layout, with the slow image processor their family has on the hub.
+
+Weights are drawn for outputs that depend on the picture: by fan-in, with statistics for the batch norms.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+import transformers
+from transformers.image_processing_utils import BaseImageProcessor
+from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+LABELS = ("cat", "remote", "couch", "table", "dog", "tree", "car")
+
+
+@dataclasses.dataclass(frozen=True)
+class VisionFamily:
+    """One kind of model: the processor's class and settings, and the sizes of the tiny config.
+
+    `architecture` is the class where the auto class has several for that model type.
+    """
+
+    model_type: str
+    processor: type[BaseImageProcessor]
+    settings: Mapping[str, object]
+    config: Mapping[str, object]
+    heads: tuple[str, ...]
+    architecture: str | None = None
+
+
+def build_vision_model(family: str, head: str, folder: Path, **config: object) -> Path:
+    """Write a model of a family into `folder`; `head` is a transformers auto class without its `AutoModel` prefix."""
+    row = VISION_ZOO[family]
+    row.processor(**row.settings).save_pretrained(folder)
+    torch.manual_seed(sum(map(ord, family + head)))
+    settings = {**row.config, **config}
+    if not settings.keys() & {"num_labels", "id2label"}:
+        settings |= {"id2label": dict(enumerate(LABELS)), "label2id": {label: i for i, label in enumerate(LABELS)}}
+    drawn = transformers.AutoConfig.for_model(row.model_type, **settings)
+    if row.architecture is not None:
+        model = getattr(transformers, row.architecture)(drawn)
+    else:
+        model = getattr(transformers, f"AutoModel{head}").from_config(drawn)
+    draw_weights(model)
+    if head in _CLASSIFIER:
+        see_pictures(model)
+    if head == "ForObjectDetection":
+        draw_queries(model)
+    if head in _QUERY_SEGMENTERS:
+        draw_masks(model)
+    model.eval().save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def vision_families(head: str) -> tuple[str, ...]:
+    """The families that have models with a head."""
+    return tuple(name for name, row in VISION_ZOO.items() if head in row.heads)
+
+
+@torch.no_grad()
+def draw_weights(model: torch.nn.Module) -> None:
+    """Matrices and kernels of about unit gain, batch norms that have seen something, and a last layer that decides."""
+    layers = [module for module in model.modules() if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)]
+    for module in layers:
+        fan_in = module.weight[0].numel()
+        module.weight.normal_(std=(1.5 if module is not layers[-1] else 4.0) / fan_in**0.5)
+        if module.bias is not None:
+            module.bias.normal_(std=0.1)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    for name, parameter in model.named_parameters():
+        if "layer_scale" in name or "lambda_" in name:  # begins near zero, which would leave its layer out
+            parameter.uniform_(0.5, 1.5)
+        elif "bias_table" in name:  # of relative positions; begins as zeros
+            parameter.normal_(std=0.5)
+
+
+@torch.no_grad()
+def draw_queries(model: torch.nn.Module) -> None:
+    """Queries that look at different places, and classes that are far apart: each finds something of its own."""
+    classes = (model.config.num_labels, model.config.num_labels + 1)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Embedding):
+            module.weight.normal_(std=2.0)
+        elif isinstance(module, torch.nn.BatchNorm2d):
+            module.weight.uniform_(0.4, 0.8)
+        elif isinstance(module, torch.nn.Linear) and module.out_features in classes:
+            module.weight.normal_(std=3.0 / module.in_features**0.5)
+            module.bias.normal_(-3.0, 0.5)
+        elif isinstance(module, torch.nn.Linear):
+            module.weight.normal_(std=1.5 / module.in_features**0.5)
+    for name, parameter in model.named_parameters():
+        if name.endswith(("detection_tokens", "position_embeddings")):
+            parameter.normal_()
+
+
+@torch.no_grad()
+def draw_masks(model: torch.nn.Module) -> None:
+    """Queries that are sure of different labels, and masks that cover a part of the picture each."""
+    classifiers = []
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Embedding):
+            module.weight.normal_(std=2.0)
+        elif name.endswith(("class_predictor", "class_labels_classifier")):
+            module.weight.normal_(std=12.0 / module.in_features**0.5)
+            classifiers.append(module)
+        elif name.endswith(("q_proj", "k_proj")):  # attention that picks, or all queries would see the same
+            module.weight.normal_(std=4.0 / module.in_features**0.5)
+        elif name.endswith("mask_projection"):  # a mask is the product of these and the embedding of a query ...
+            module.weight.normal_(std=2.0 / module.weight[0].numel() ** 0.5)
+            module.bias.fill_(0.5)
+        elif name.endswith("mask_embedder.2.0"):
+            module.weight.normal_(std=1.0 / module.in_features**0.5)
+            module.bias.fill_(-0.4)  # ... so this makes it smaller, and the same for all
+        elif "mask_head.adapter" in name or name.endswith("input_projection"):  # of a backbone with frozen norms
+            module.weight *= 0.1
+        elif name.endswith("mask_head.lay1"):  # the last of its inputs are where each query looks
+            module.weight[:, -model.config.encoder_attention_heads :] *= 50
+        elif name.endswith("mask_head.out_lay"):
+            module.weight.normal_(std=6.0 / module.weight[0].numel() ** 0.5)
+            module.bias.fill_(-1.0)
+    _center_labels(model, classifiers)
+
+
+def _center_labels(model: torch.nn.Module, classifiers: Iterable[torch.nn.Linear]) -> None:
+    """Take out of the logits what all queries have in common, which would give them all one label."""
+    for module in classifiers:
+        hook = module.register_forward_hook(
+            lambda own, inputs, _: own.bias.copy_(-own.weight @ inputs[0].flatten(0, -2).mean(dim=0))
+        )
+        model.eval()(torch.randn(2, 3, 64, 96).cumsum(dim=2).cumsum(dim=3) / 10)
+        hook.remove()
+
+
+@torch.no_grad()
+def see_pictures(model: torch.nn.Module) -> None:
+    """Batch norms with the statistics of some coloured, grainy pictures: without, deep networks answer all alike."""
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    model.eval()
+    for norm in norms:
+        norm.weight.uniform_(0.5, 1.5)  # some begin at a fiftieth
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean of what is seen
+        norm.train()
+    edge = getattr(model.config, "image_size", 64)
+    patches = torch.randn(16, 3, 8, 8) + torch.randn(16, 3, 1, 1)
+    pictures = torch.nn.functional.interpolate(patches, (edge, edge), mode="bilinear")
+    model(pictures + torch.rand(16, 1, 1, 1) * torch.randn(16, 3, edge, edge))
+
+
+_VIT_SIZES = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "image_size": 64,
+    "patch_size": 16,
+}
+_SMALL = {"size": {"height": 64, "width": 64}}
+# a margin is cut off after resizing, as 224 of 256 pixels usually
+_CROPPED = {"size": {"shortest_edge": 72}, "crop_size": {"height": 64, "width": 64}}
+_IMAGENET = {"image_mean": IMAGENET_DEFAULT_MEAN, "image_std": IMAGENET_DEFAULT_STD}
+_CLASSIFIER = ("ForImageClassification",)
+_QUERY_SEGMENTERS = ("ForImageSegmentation", "ForInstanceSegmentation", "ForUniversalSegmentation")
+_DEIT = {**_CROPPED, **_IMAGENET, "size": {"height": 73, "width": 73}, "resample": 3}
+
+_BACKBONE = {
+    "embedding_size": 16,
+    "hidden_sizes": [16, 16, 32, 32],
+    "depths": [1, 1, 1, 1],
+    "layer_type": "basic",
+}
+_LAST_STAGE = {**_BACKBONE, "out_features": ["stage4"]}
+_LAST_STAGES = {**_BACKBONE, "out_features": ["stage2", "stage3", "stage4"]}
+_ALL_STAGES = {**_BACKBONE, "out_features": ["stage1", "stage2", "stage3", "stage4"]}
+_DECODER_SIZES = {
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 64,
+    "decoder_ffn_dim": 64,
+}
+_DETR_SIZES = {
+    **_DECODER_SIZES,
+    "use_timm_backbone": False,
+    "use_pretrained_backbone": False,
+    "backbone": None,
+    "backbone_config": transformers.ResNetConfig(**_LAST_STAGE),
+    "encoder_layers": 1,
+    "num_queries": 12,
+}
+_RT_DETR_SIZES = {
+    **_DECODER_SIZES,
+    "backbone_config": transformers.RTDetrResNetConfig(**_LAST_STAGES),
+    "encoder_in_channels": [16, 32, 32],
+    "decoder_in_channels": [32, 32, 32],
+    "encoder_hidden_dim": 32,
+    "d_model": 32,
+    "num_queries": 20,
+    "num_denoising": 0,
+}
+_EDGES = {"size": {"shortest_edge": 64, "longest_edge": 107}}
+_DETECTION = ("ForObjectDetection",)
+# as many labels as released models have at least: below 64, the reference gives instances no order
+_MANY_LABELS = {"id2label": {place: f"{LABELS[place % len(LABELS)]} {place}" for place in range(70)}}
+_SWIN_STAGES = {
+    "embed_dim": 16,
+    "depths": [2, 2, 1, 1],
+    "num_heads": [1, 2, 2, 4],
+    "window_size": 7,
+    "image_size": 64,
+    "out_features": _ALL_STAGES["out_features"],
+}
+_MASKFORMER_SIZES = {
+    **_MANY_LABELS,
+    "fpn_feature_size": 32,
+    "mask_feature_size": 32,
+    "decoder_config": transformers.DetrConfig(**_DETR_SIZES, d_model=32),
+}
+_MASK2FORMER_SIZES = {
+    **_MANY_LABELS,
+    "backbone_config": transformers.SwinConfig(**_SWIN_STAGES),
+    "feature_size": 32,
+    "mask_feature_size": 32,
+    "hidden_dim": 32,
+    "encoder_feedforward_dim": 64,
+    "encoder_layers": 2,
+    "decoder_layers": 3,
+    "num_attention_heads": 4,
+    "dim_feedforward": 64,
+    "num_queries": 12,
+}
+
+VISION_ZOO = {
+    "vit": VisionFamily("vit", transformers.ViTImageProcessor, _SMALL, _VIT_SIZES, ("ForImageClassification",)),
+    "detr": VisionFamily("detr", transformers.DetrImageProcessor, _EDGES, _DETR_SIZES | {"d_model": 32}, _DETECTION),
+    "table-transformer": VisionFamily(
+        "table-transformer", transformers.DetrImageProcessor, _EDGES, _DETR_SIZES | {"d_model": 32}, _DETECTION
+    ),
+    "conditional-detr": VisionFamily(
+        "conditional_detr",
+        transformers.ConditionalDetrImageProcessor,
+        _EDGES,
+        _DETR_SIZES | {"d_model": 32},
+        _DETECTION,
+    ),
+    "dab-detr": VisionFamily(
+        "dab-detr", transformers.ConditionalDetrImageProcessor, _EDGES, _DETR_SIZES | {"hidden_size": 32}, _DETECTION
+    ),
+    "yolos": VisionFamily(
+        "yolos",
+        transformers.YolosImageProcessor,
+        _EDGES,
+        _VIT_SIZES | {"image_size": [64, 96], "num_detection_tokens": 10},
+        _DETECTION,
+    ),
+    "rt-detr": VisionFamily("rt_detr", transformers.RTDetrImageProcessor, _SMALL, _RT_DETR_SIZES, _DETECTION),
+    "rt-detr-v2": VisionFamily("rt_detr_v2", transformers.RTDetrImageProcessor, _SMALL, _RT_DETR_SIZES, _DETECTION),
+    "d-fine": VisionFamily(
+        "d_fine", transformers.RTDetrImageProcessor, _SMALL, _RT_DETR_SIZES | {"lqe_hidden_dim": 16}, _DETECTION
+    ),
+    "deit": VisionFamily(
+        "deit",
+        transformers.DeiTImageProcessor,
+        _DEIT,
+        _VIT_SIZES,
+        _CLASSIFIER,
+        architecture="DeiTForImageClassification",
+    ),
+    "deit-teacher": VisionFamily(
+        "deit",
+        transformers.DeiTImageProcessor,
+        _DEIT,
+        _VIT_SIZES,
+        _CLASSIFIER,
+        architecture="DeiTForImageClassificationWithTeacher",
+    ),
+    "beit": VisionFamily(
+        "beit",
+        transformers.BeitImageProcessor,
+        _SMALL | {"do_center_crop": False, "resample": 2},
+        _VIT_SIZES | {"use_relative_position_bias": True, "layer_scale_init_value": 0.1},
+        _CLASSIFIER,
+    ),
+    # two stages of shifted windows
+    "swin": VisionFamily(
+        "swin",
+        transformers.ViTImageProcessor,
+        _SMALL | _IMAGENET | {"resample": 3},
+        {"image_size": 64, "patch_size": 4, "embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "window_size": 4},
+        _CLASSIFIER,
+    ),
+    "resnet": VisionFamily(
+        "resnet",
+        transformers.ConvNextImageProcessor,
+        {"size": {"shortest_edge": 64}, "crop_pct": 0.875, "resample": 3, **_IMAGENET},
+        {"embedding_size": 16, "hidden_sizes": [32, 64], "depths": [2, 2]},
+        _CLASSIFIER,
+    ),
+    "convnext": VisionFamily(
+        "convnext",
+        transformers.ConvNextImageProcessor,
+        {"size": {"shortest_edge": 64}, "crop_pct": 0.95, "resample": 3, **_IMAGENET},
+        {"hidden_sizes": [16, 32], "depths": [2, 2], "num_stages": 2, "image_size": 64},
+        _CLASSIFIER,
+    ),
+    "mobilenet-v1": VisionFamily(
+        "mobilenet_v1",
+        transformers.MobileNetV1ImageProcessor,
+        _CROPPED,
+        {"depth_multiplier": 0.25, "image_size": 64},
+        _CLASSIFIER,
+    ),
+    # an odd size, and not the one that the config speaks of: the padding depends on it
+    "mobilenet-v2": VisionFamily(
+        "mobilenet_v2",
+        transformers.MobileNetV2ImageProcessor,
+        _CROPPED | {"crop_size": {"height": 65, "width": 65}},
+        {"depth_multiplier": 0.25, "image_size": 96},
+        _CLASSIFIER,
+    ),
+    # blue first, and not normalised
+    "mobilevit": VisionFamily(
+        "mobilevit",
+        transformers.MobileViTImageProcessor,
+        _CROPPED,
+        {
+            "image_size": 64,
+            "hidden_sizes": [16, 24, 32],
+            "neck_hidden_sizes": [8, 8, 16, 16, 24, 24, 32],
+            "num_attention_heads": 2,
+            "expand_ratio": 2.0,
+        },
+        _CLASSIFIER,
+    ),
+    # the nearest pixel, and a second division by the deviation
+    "efficientnet": VisionFamily(
+        "efficientnet",
+        transformers.EfficientNetImageProcessor,
+        _SMALL | {"resample": 0, "image_std": [0.47853944, 0.4732864, 0.47434163]},
+        {"width_coefficient": 0.25, "depth_coefficient": 0.3, "hidden_dim": 320, "image_size": 64},
+        _CLASSIFIER,
+    ),
+    "segformer": VisionFamily(
+        "segformer",
+        transformers.SegformerImageProcessor,
+        {"size": {"height": 64, "width": 96}, **_IMAGENET},
+        {
+            "depths": [1, 1, 1, 1],
+            "hidden_sizes": [8, 16, 16, 32],
+            "num_attention_heads": [1, 2, 2, 4],
+            "decoder_hidden_size": 16,
+        },
+        ("ForSemanticSegmentation",),
+    ),
+    "detr-panoptic": VisionFamily(
+        "detr",
+        transformers.DetrImageProcessor,
+        {"size": {"shortest_edge": 64, "longest_edge": 96}},
+        {
+            **_DETR_SIZES,
+            "backbone_config": transformers.ResNetConfig(**_ALL_STAGES),
+            "d_model": 64,
+            "encoder_attention_heads": 8,
+        },
+        ("ForImageSegmentation",),
+    ),
+    "maskformer": VisionFamily(
+        "maskformer",
+        transformers.MaskFormerImageProcessor,
+        {"size": {"shortest_edge": 60, "longest_edge": 100}},
+        _MASKFORMER_SIZES | {"backbone_config": transformers.SwinConfig(**_SWIN_STAGES)},
+        ("ForInstanceSegmentation",),
+    ),
+    "maskformer-resnet": VisionFamily(
+        "maskformer",
+        transformers.MaskFormerImageProcessor,
+        {"size": {"height": 64, "width": 64}},
+        _MASKFORMER_SIZES | {"backbone_config": transformers.ResNetConfig(**_ALL_STAGES)},
+        ("ForInstanceSegmentation",),
+    ),
+    "mask2former": VisionFamily(
+        "mask2former",
+        transformers.Mask2FormerImageProcessor,
+        {"size": {"shortest_edge": 60, "longest_edge": 100}},
+        _MASK2FORMER_SIZES,
+        ("ForUniversalSegmentation",),
+    ),
+    "mask2former-exact": VisionFamily(
+        "mask2former",
+        transformers.Mask2FormerImageProcessor,
+        {"size": {"height": 64, "width": 96}},
+        _MASK2FORMER_SIZES,
+        ("ForUniversalSegmentation",),
+    ),
+}
