@@ -43,6 +43,12 @@ bench: .venv-export/.done .venv-lean/.done $(BUNDLE)/manifest.json
 	$(EXPORT) -m onnxpipe_bench.sts $(BUNDLE) --model $(MINILM)
 	$(EXPORT) -m onnxpipe_bench.quality --model $(MINILM)
 	$(EXPORT) -m onnxpipe_bench.task_overhead --model $(MINILM)
+	$(EXPORT) -m onnxpipe_bench.image_preprocessing
+	$(EXPORT) -m onnxpipe_bench.vision_quality
+	$(EXPORT) -m onnxpipe_bench.vision_quantization
+	$(EXPORT) -m onnxpipe_bench.panoptic
+	$(EXPORT) -m onnxpipe_bench.detection_quality
+	$(EXPORT) -m onnxpipe_bench.detection_quantization
 	$(EXPORT) -m onnxpipe_bench.footprint $(BUNDLE) --python $(LEAN)
 	$(EXPORT) -m onnxpipe_bench.tables README.md
 

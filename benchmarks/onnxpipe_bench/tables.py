@@ -101,12 +101,69 @@ def _quality(result: Result) -> str:
     return _markdown(["task", "engine", "points (95 %)", "to torch (95 %)", "same answers as torch"], rows)
 
 
+def _vision_quantization(result: Result) -> str:
+    ways = list(result["rows"][0]["ways"])
+    rows = [
+        [
+            row["architecture"],
+            f"{row['gmac']:.2f}",
+            f"{row['chains']:.0%}",
+            f"{row['float_ms']['p10']:.1f}",
+            *(f"{row['ways'][way]['speed']:.2f}x" for way in ways),
+            f"{row['ways']['export']['mb'] / row['float_mb']:.0%}",
+        ]
+        for row in result["rows"]
+    ]
+    return _markdown(["architecture", "GMAC", "in chains", "float, ms", *ways, "size"], rows)
+
+
+def _image_preprocessing(result: Result) -> str:
+    rows = [
+        [
+            row["picture"],
+            row["engine"],
+            *(
+                figure
+                for scope in ("file", "decoded")
+                for figure in (f"{row[f'{scope}_ms']['p50']:.1f}", f"{row[f'{scope}_ratio']:.2f}")
+            ),
+        ]
+        for row in result["rows"]
+    ]
+    return _markdown(["picture", "engine", "from a JPEG file, ms", "ratio", "from decoded, ms", "ratio"], rows)
+
+
+def _panoptic(result: Result) -> str:
+    rows = [
+        [
+            str(row["sure"]),
+            row["engine"],
+            f"{row['ms']['p50']:.0f}",
+            f"{row['peak_mb']:.0f}",
+            f"{row['png_ms']['p50']:.0f} ({row['segments']})" if "png_ms" in row else "",
+        ]
+        for row in result["rows"]
+    ]
+    return _markdown(["queries with a label", "engine", "ms", "peak, MB", "PNG files, ms (segments)"], rows)
+
+
+def _detection_quality(result: Result) -> str:
+    rows = [[row["engine"], f"{row['map_50']:.2f}", f"{row['map_50_95']:.2f}"] for row in result["rows"]]
+    return _markdown(["engine", "mAP at 0.5", "mAP at 0.5 to 0.95"], rows)
+
+
 TABLES: dict[str, Callable[[Result], str]] = {
     "sts": _sts,
     "overhead": _overhead,
     "footprint": _footprint,
     "task_overhead": _task_overhead,
     "quality": _quality,
+    "vision_quality": _quality,
+    "vision_quantization": _vision_quantization,
+    "image_preprocessing": _image_preprocessing,
+    "panoptic": _panoptic,
+    "detection_quality": _detection_quality,
+    "detection_quantization": _vision_quantization,
 }
 
 
