@@ -1,4 +1,4 @@
-"""A real `onnxpipe serve`, in a process of its own on a free port."""
+"""A real `onnxpipe serve` in a process of its own, or an application in a thread, on a free port."""
 
 import contextlib
 import os
@@ -6,6 +6,8 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 
 
@@ -28,3 +30,22 @@ def serving(*arguments: str) -> Iterator[tuple[str, str]]:
             process.send_signal(signal.SIGTERM)
             rest, _ = process.communicate(timeout=60)
     assert (process.returncode, rest) == (0, "")
+
+
+@contextlib.contextmanager
+def serving_app(app: object) -> Iterator[str]:
+    """The address of an application that a thread of this process serves."""
+    import uvicorn
+
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.01)
+            assert thread.is_alive()
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()

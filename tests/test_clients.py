@@ -97,6 +97,41 @@ def test_zero_shot_classification_in_the_form_this_client_reads(ask, pipeline, m
     assert [item.score for item in given] == pytest.approx(expected.scores)
 
 
+@pytest.mark.parametrize("parameters", [{}, {"top_k": 2, "function_to_apply": "sigmoid"}], ids=["raw", "base64"])
+def test_image_classification(ask, pipeline, test_data, parameters):
+    cats = test_data / "images/coco/000000039769.png"
+    given = ask("image-classification").image_classification(cats, **parameters)
+    expected = pipeline("image-classification")(cats, **parameters)
+    assert [(item.label, item.score) for item in given] == [
+        (item.label, pytest.approx(item.score, abs=1e-6)) for item in expected
+    ]
+
+
+@pytest.mark.parametrize("parameters", [{}, {"threshold": 0.2}], ids=["raw", "base64"])
+def test_object_detection(ask, pipeline, test_data, parameters):
+    cats = test_data / "images/coco/000000039769.png"
+    given = ask("object-detection").object_detection(cats, **parameters)
+    expected = pipeline("object-detection")(cats, **parameters)
+    assert expected
+    assert [(item.label, item.score, vars(item.box)) for item in given] == [
+        (item.label, pytest.approx(item.score, abs=1e-6), vars(item.box)) for item in expected
+    ]
+
+
+@pytest.mark.parametrize("parameters", [{"threshold": 0.6}, {"subtask": "semantic"}, {}], ids=["sure", "pixels", "raw"])
+def test_image_segmentation_with_masks_that_the_client_decodes(ask, pipeline, test_data, parameters):
+    cats = test_data / "images/coco/000000039769.png"
+    given = ask("image-segmentation").image_segmentation(cats, **parameters)
+    expected = pipeline("image-segmentation")(cats, **parameters)
+    assert expected or not parameters  # with its default threshold, the tiny model may be sure of nothing
+    assert [(item.label, item.score) for item in given] == [
+        (item.label, item.score and pytest.approx(item.score, abs=1e-6)) for item in expected
+    ]
+    for item, segment in zip(given, expected, strict=True):
+        assert (item.mask.mode, item.mask.size) == ("L", (640, 480))
+        np.testing.assert_array_equal(np.asarray(item.mask), 255 * segment.pixels())
+
+
 def test_a_wrong_parameter_is_told_to_the_client(ask):
     with pytest.raises(huggingface_hub.errors.HfHubHTTPError, match=r"parameters\.top_k`: expected a number >= 1"):
         ask("fill-mask").fill_mask("My name is [MASK].", top_k=0)

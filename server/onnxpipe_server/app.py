@@ -7,9 +7,10 @@ from onnxpipe.version import __version__
 from onnxpipe_server.middleware import RequestGuard
 from onnxpipe_server.models import Models
 from onnxpipe_server.openapi import make_document
-from onnxpipe_server.routes import classic, docs, health
+from onnxpipe_server.routes import classic, docs, health, openai, tgi
 from onnxpipe_server.settings import Settings
 from onnxpipe_server.status import add_error_handlers
+from onnxpipe_server.workers import Workers
 
 # what a page of another origin may read; content-type and a few more it always may
 _EXPOSED_HEADERS = (
@@ -21,6 +22,10 @@ _EXPOSED_HEADERS = (
     "x-tokenization-time",
     "x-queue-time",
     "x-inference-time",
+    "x-validation-time",
+    "x-time-per-token",
+    "x-prompt-tokens",
+    "x-generated-tokens",
     "x-request-id",
     "x-sha",
     "x-truncated",
@@ -39,9 +44,18 @@ def create_app(models: Models, settings: Settings) -> FastAPI:
         openapi_url=None,
         redirect_slashes=False,
     )
-    app.include_router(health.make_router(models))
-    app.include_router(classic.make_router(models, settings))
-    app.include_router(docs.make_router(make_document(app.routes, models.all())))
+    workers = Workers(settings.max_running, settings.max_waiting)
+    # apart from the others: they take long and mostly wait for each other's steps
+    writers = Workers(settings.max_writing, settings.max_waiting)
+    app.include_router(openai.make_router(models, settings, writers))  # before those whose ids may hold slashes
+    app.include_router(tgi.make_router(models, settings, workers, writers))
+    app.include_router(health.make_router(models, settings))
+    app.include_router(classic.make_router(models, settings, workers, writers))
+    operations = (
+        *(tgi.OPERATIONS + openai.OPERATIONS if any(served.continues for served in models.all()) else ()),
+        *((tgi.TOKENIZE,) if any(served.reads_text for served in models.all()) else ()),
+    )
+    app.include_router(docs.make_router(make_document(app.routes, models.all(), operations)))
     add_error_handlers(app)
     app.add_middleware(RequestGuard)
     app.add_middleware(

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import logging
 import signal
 import socket
@@ -15,7 +16,6 @@ _BACKLOG = 2048
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `serve`."""
-    defaults = Settings()
     parser.add_argument("bundles", nargs="+", metavar="BUNDLE", help="a folder that `onnxpipe export` wrote")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="port; 0 takes a free one (default: %(default)s)")
@@ -24,24 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--provider", action="append", help="execution provider, such as cpu or cuda; may be repeated (default: cpu)"
     )
     parser.add_argument("--threads", type=int, help="threads of one run (default: planned from the machine's limits)")
-    parser.add_argument(
-        "--max-body-bytes",
-        type=int,
-        default=defaults.max_body_bytes,
-        help="largest request body (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--max-running",
-        type=int,
-        default=defaults.max_running,
-        help="requests worked on at once (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--max-waiting",
-        type=int,
-        default=defaults.max_waiting,
-        help="requests that may wait; more are answered 429 (default: %(default)s)",
-    )
+    for field in _limits():
+        described = f"{field.metadata['description']} (default: %(default)s)"
+        parser.add_argument(
+            f"--{field.name.replace('_', '-')}", type=int, default=field.default, metavar="N", help=described
+        )
     parser.add_argument(
         "--cors-origin", action="append", help="origin whose pages may call; may be repeated (default: any)"
     )
@@ -59,15 +46,16 @@ def run(args: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     logging.basicConfig(level=args.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    settings = Settings(
-        max_body_bytes=args.max_body_bytes,
-        max_running=args.max_running,
-        max_waiting=args.max_waiting,
-        cors_origins=args.cors_origin or ("*",),
-    )
+    limits = {field.name: getattr(args, field.name) for field in _limits()}
+    settings = Settings(cors_origins=args.cors_origin or ("*",), **limits)
     with contextlib.suppress(KeyboardInterrupt), _listen(args.host, args.port) as listener:
         _serve(listener, settings, args)
     return 0
+
+
+def _limits() -> list[dataclasses.Field[int]]:
+    """The settings that are numbers."""
+    return [field for field in dataclasses.fields(Settings) if isinstance(field.default, int)]
 
 
 def _listen(host: str, port: int) -> socket.socket:

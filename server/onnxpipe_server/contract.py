@@ -12,11 +12,14 @@ from typing import Any, get_args
 import orjson
 
 from onnxpipe.errors import InvalidInput
+from onnxpipe.media import decode_base64
 from onnxpipe.pipeline import Answer, AnyPipeline, WireForm
 from onnxpipe.records import FieldError, Record, plain, read, show
 from onnxpipe_server.status import NotFinite
 
 _PARTS = ("inputs", "parameters", "options")
+# what the classic API has beside the ranges of the tasks themselves
+_CLASSIC_RANGES = {"min_length": (1, 500), "max_length": (1, 500)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,19 +61,90 @@ def parse(body: bytes, content_type: str) -> Envelope:
     return Envelope(stripped if is_number else value, {})
 
 
+def parse_media(body: bytes, content_type: str) -> Envelope:
+    """The request in a body for a model that takes files: JSON with base64 (one or a list), else the file itself.
+
+    Raises InvalidInput when the body is empty, JSON that does not parse, or what it holds is not base64.
+    """
+    if not body:
+        raise InvalidInput("the body is empty; expected a file's content, or JSON with it as base64")
+    if not (_declares_json(content_type) or body.lstrip()[:1] in (b"{", b"[", b'"')):
+        return Envelope(body, {})
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput(f"the body is not valid JSON: {error}") from None
+    envelope = Envelope(value, {})
+    if isinstance(value, dict):
+        file = value.get("image", value.get("inputs"))
+        if file is None:
+            raise FieldError("inputs", "required, but missing")
+        envelope = _open_envelope({name: part for name, part in value.items() if name != "image"} | {"inputs": file})
+    files = envelope.inputs
+    decoded = [_decode(item) for item in files] if isinstance(files, list) else _decode(files)
+    return Envelope(decoded, envelope.parameters)
+
+
+def _decode(item: object) -> bytes:
+    """The file in base64: never a path or an address, whatever the string says."""
+    if not isinstance(item, str):
+        raise FieldError("inputs", f"expected base64, given {show(item)}")
+    try:
+        return decode_base64(item)
+    except InvalidInput as error:
+        raise FieldError("inputs", str(error)) from None
+
+
+def parse_object(body: bytes) -> dict[str, object]:
+    """The JSON object in a body. Raises InvalidInput when it is anything else."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput(f"the body is not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InvalidInput(f"expected a JSON object, given {show(value)}")
+    return value
+
+
 def bind(envelope: Envelope, pipelines: Sequence[AnyPipeline]) -> Call:
     """The call of the first pipeline whose input type fits. Raises InvalidInput: the first pipeline's own reason."""
-    single = not isinstance(envelope.inputs, list)
-    items = envelope.inputs if isinstance(envelope.inputs, list) else [envelope.inputs]
+    pipeline, inputs = match(envelope, pipelines)
+    return make_call(envelope, pipeline, inputs, read_parameters(pipeline, envelope.parameters))
+
+
+def match(envelope: Envelope, pipelines: Sequence[AnyPipeline]) -> tuple[AnyPipeline, Sequence[Any]]:
+    """The first pipeline whose input type fits, and its checked inputs. Raises InvalidInput as `bind` does."""
+    inputs: Any = envelope.inputs  # whatever JSON holds: `is_single` tells whether it is a list of inputs
     reasons = []
     for pipeline in pipelines:
+        items = [inputs] if pipeline.is_single(inputs) else inputs
         try:
-            inputs = _check_inputs(pipeline, items)
+            return pipeline, _check_inputs(pipeline, items)
         except InvalidInput as error:
             reasons.append(error)
-        else:
-            return Call(pipeline, inputs, _read_parameters(pipeline, envelope.parameters), single)
     raise reasons[0]
+
+
+def make_call(envelope: Envelope, pipeline: AnyPipeline, inputs: Sequence[Any], parameters: Record) -> Call:
+    """The call of a pipeline that matched."""
+    return Call(pipeline, inputs, parameters, pipeline.is_single(envelope.inputs))
+
+
+def read_parameters(pipeline: AnyPipeline, parameters: Mapping[str, object]) -> Record:
+    """The parameters of a task, unknown names ignored. Raises FieldError."""
+    cls: type[Record] = pipeline.types()[1]
+    try:
+        return read(cls, parameters, ignore_unknown=True)
+    except FieldError as error:
+        raise error.inside("parameters") from None
+
+
+def check_classic_ranges(parameters: Record) -> None:
+    """Raise FieldError for a length that the classic API refuses, where a task has such parameters."""
+    for name, (least, most) in _CLASSIC_RANGES.items():
+        value = getattr(parameters, name, None)
+        if value is not None and not least <= value <= most:
+            raise FieldError(f"parameters.{name}", f"expected an integer from {least} to {most}, given {value}")
 
 
 def choose_form(pipeline: AnyPipeline, headers: Mapping[str, str]) -> WireForm | None:
@@ -91,8 +165,10 @@ def choose_form(pipeline: AnyPipeline, headers: Mapping[str, str]) -> WireForm |
 
 def render(call: Call, answer: Answer[Any], form: WireForm | None = None) -> bytes:
     """The answer's JSON: one result for a single input, else a list of them. Raises NotFinite for NaN or infinity."""
-    results = answer.results if form is None else [form.convert(result) for result in answer.results]
+    results: list[Any] = answer.results if form is None else [form.convert(result) for result in answer.results]
     flat = call.single and not call.pipeline.nested
+    if call.pipeline.joined and not call.single and all(len(result) == 1 for result in results):
+        results = [result[0] for result in results]
     result = results[0] if flat else results
     # `plain` leaves out the empty optional fields of records, which orjson on its own would write as null
     body = orjson.dumps(result, default=plain, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS)
@@ -109,7 +185,6 @@ def answer_headers(answer: Answer[Any]) -> dict[str, str]:
     seconds = (answer.preprocess_ms + answer.infer_ms + answer.postprocess_ms) / 1e3
     headers = {
         "x-compute-time": f"{seconds:.3f}",
-        "x-compute-tokens": str(answer.elements),
         "x-tokenization-time": f"{answer.preprocess_ms:.0f}",
         "x-inference-time": f"{answer.infer_ms:.0f}",
     }
@@ -120,9 +195,13 @@ def answer_headers(answer: Answer[Any]) -> dict[str, str]:
     return headers
 
 
-def count_characters(inputs: object) -> int:
-    """The length of all strings in the inputs together."""
-    return sum(map(len, _strings(inputs)))
+def input_headers(envelope: Envelope, answer: Answer[Any], media_kind: str | None) -> dict[str, str]:
+    """How much was given: the length of all strings together and their tokens, or how many files."""
+    if media_kind is None:
+        characters = sum(map(len, _strings(envelope.inputs)))
+        return {"x-compute-characters": str(characters), "x-compute-tokens": str(answer.elements)}
+    count = len(envelope.inputs) if isinstance(envelope.inputs, list) else 1
+    return {f"x-compute-{media_kind}s": str(count)}
 
 
 def _version(agent: str, product: str) -> tuple[int, ...]:
@@ -168,14 +247,6 @@ def _keep(item: object, names: set[str]) -> object:
     if names and isinstance(item, Mapping):
         return {name: value for name, value in item.items() if name in names}
     return item
-
-
-def _read_parameters(pipeline: AnyPipeline, parameters: Mapping[str, object]) -> Record:
-    cls: type[Record] = pipeline.types()[1]
-    try:
-        return read(cls, parameters, ignore_unknown=True)
-    except FieldError as error:
-        raise error.inside("parameters") from None
 
 
 def _strings(inputs: object) -> Iterator[str]:

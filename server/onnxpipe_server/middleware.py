@@ -7,7 +7,7 @@ import uuid
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from onnxpipe_server.status import unforeseen_response
+from onnxpipe_server.status import dialect_of, unforeseen
 
 _log = logging.getLogger(__name__)
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -47,4 +47,4 @@ class RequestGuard:
             _log.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
             if started:
                 raise
-            await unforeseen_response(request_id)(scope, receive, send_tagged)
+            await dialect_of(scope).respond(unforeseen(request_id))(scope, receive, send_tagged)

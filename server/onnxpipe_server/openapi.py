@@ -3,26 +3,32 @@
 Version 3.0.3: the Swagger UI that swagger_ui_bundle ships reads no 3.1.
 """
 
+import dataclasses
 import inspect
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any, get_origin, get_type_hints
+from typing import Annotated, Any, get_origin, get_type_hints
 
 import numpy as np
 from fastapi.openapi.utils import get_openapi
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 from starlette.routing import BaseRoute
 from typing_extensions import TypeAliasType
 
+from onnxpipe.media import Media
 from onnxpipe.pipeline import AnyPipeline
 from onnxpipe.records import plain
+from onnxpipe.tasks.text_generation import TextGeneration
 from onnxpipe.version import __version__
 from onnxpipe_server.models import Served
+from onnxpipe_server.status import Error
 
 Json = dict[str, Any]  # a JSON object: nothing more to say about it that mypy could follow
 Numbers = TypeAliasType("Numbers", "list[float | Numbers]")  # an array of any number of axes
 
+_EVENTS: Json = {"schema": {"type": "string", "description": "Server-sent events, each with an object in JSON."}}
 _ERRORS = {
     "400": "The body, its inputs or its parameters are wrong",
     "413": "The body is over the limit",
@@ -32,25 +38,66 @@ _ERRORS = {
 }
 
 
-def make_document(routes: Sequence[BaseRoute], models: Sequence[Served]) -> Json:
-    """The document of those `routes` that want to be in it, and of every task of every model."""
+@dataclasses.dataclass(frozen=True)
+class Operation:
+    """A POST route that belongs to no single task. `response` None: only events; `streams`: events if asked for."""
+
+    path: str
+    summary: str
+    request: Any  # a type
+    response: Any  # a type or a generic alias
+    streams: bool = False
+    error: Any = Error
+
+
+def make_document(routes: Sequence[BaseRoute], models: Sequence[Served], operations: Sequence[Operation] = ()) -> Json:
+    """The document of those `routes` that want to be in it, of every task of every model, and of `operations`."""
     served = [(one, task) for one in models for task in one.pipelines]
-    references, definitions = TypeAdapter.json_schemas(
-        [
-            ((one.id, task, role), "validation", TypeAdapter(_documented(annotation)))
+    types = [
+        *(
+            ((one.id, task, role), annotation)
             for one, task in served
             for role, annotation in _annotations(one.pipelines[task]).items()
-        ],
+        ),
+        *(((one.path, "", "request"), one.request) for one in operations),
+        *(((one.path, "", "response"), one.response) for one in operations if one.response is not None),
+        *(((one.path, "", "error"), one.error) for one in operations),
+    ]
+    references, definitions = TypeAdapter.json_schemas(
+        [(key, "validation", TypeAdapter(_documented(annotation))) for key, annotation in types],
         schema_generator=_Generator,
         ref_template="#/components/schemas/{model}",
     )
-    document = get_openapi(title="onnxpipe", version=__version__, openapi_version="3.0.3", routes=routes)
+    document: Json = _nullable(
+        get_openapi(title="onnxpipe", version=__version__, openapi_version="3.0.3", routes=routes)
+    )
     for one, task in served:
         roles = _annotations(one.pipelines[task])
         schemas = {role: references[(one.id, task, role), "validation"] for role in roles}
         document["paths"].setdefault(_path(one, task), {})["post"] = _operation(one, task, schemas)
+    for operation in operations:
+        schemas = {
+            role: schema
+            for role in ("request", "response", "error")
+            if (schema := references.get(((operation.path, "", role), "validation")))
+        }
+        document["paths"].setdefault(operation.path, {})["post"] = _describe(operation, schemas)
     document["components"]["schemas"].update(definitions.get("$defs", {}))
     return document
+
+
+def _nullable(value: Any) -> Any:  # JSON
+    """What may be null, as OpenAPI 3.0 spells it: FastAPI writes 3.1."""
+    if isinstance(value, list):
+        return [_nullable(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    choices = value.get("anyOf", [])
+    if {"type": "null"} in choices:
+        rest = [choice for choice in choices if choice != {"type": "null"}]
+        others = {name: item for name, item in value.items() if name != "anyOf"}
+        value = {**others, **(rest[0] if len(rest) == 1 else {"anyOf": rest}), "nullable": True}
+    return {name: _nullable(item) for name, item in value.items() if name != "default" or item is not None}
 
 
 class _Generator(GenerateJsonSchema):
@@ -95,6 +142,8 @@ def _annotations(pipeline: AnyPipeline) -> Json:
 
 def _documented(annotation: Any) -> Any:  # annotations: classes, unions, aliases
     """The annotation as pydantic can read it."""
+    if isinstance(annotation, type) and issubclass(annotation, Media):
+        return Annotated[str, Field(description=f"The {annotation.kind} file in base64, or as a data: URL.")]
     return Numbers if get_origin(annotation) is np.ndarray else annotation
 
 
@@ -119,12 +168,17 @@ def _operation(served: Served, task: str, schemas: Mapping[str, Json]) -> Json:
     choices = lists if pipeline.nested else forms + lists
     response = choices[0] if len(choices) == 1 else {"anyOf": choices}
     content, answer = _content(request), _content(response)
+    if isinstance(pipeline, TextGeneration):
+        described = "Whether the answer comes in events, one for each token."
+        request["properties"]["stream"] = {"type": "boolean", "default": False, "description": described}
+        answer["text/event-stream"] = _EVENTS
+    if kind := pipeline.media_kind():
+        content[f"{kind}/*"] = {"schema": {"type": "string", "format": "binary"}}
     for golden in served.model.golden:
         if golden.task == task:
             content["application/json"]["example"] = plain({"inputs": golden.inputs, "parameters": golden.parameters})
             wrap = pipeline.nested and not isinstance(golden.inputs, list)
             answer["application/json"]["example"] = [golden.expected] if wrap else golden.expected
-    error = _content({"$ref": "#/components/schemas/Error"})  # the schema comes with the other routes
     return {
         "tags": [served.id],
         "summary": task,
@@ -132,9 +186,34 @@ def _operation(served: Served, task: str, schemas: Mapping[str, Json]) -> Json:
         "requestBody": {"required": True, "content": content},
         "responses": {
             "200": {"description": (inspect.getdoc(pipeline) or "").partition("\n")[0], "content": answer},
-            **{status: {"description": reason, "content": error} for status, reason in _ERRORS.items()},
+            **_errors({"$ref": "#/components/schemas/Error"}),  # the schema comes with the other routes
         },
     }
+
+
+def _describe(operation: Operation, schemas: Mapping[str, Json]) -> Json:
+    content = _content(schemas["response"]) if "response" in schemas else {}
+    if operation.streams or not content:
+        content["text/event-stream"] = _EVENTS
+    return {
+        "tags": ["generation"],
+        "summary": operation.summary,
+        "operationId": operation.path.strip("/").replace("/", "-"),
+        "requestBody": {"required": True, "content": _content(schemas["request"])},
+        "responses": {"200": {"description": operation.summary, "content": content}, **_errors(schemas["error"])},
+        **_path_parameters(operation.path),
+    }
+
+
+def _path_parameters(path: str) -> Json:
+    names = re.findall(r"{(\w+)}", path)
+    described = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
+    return {"parameters": described} if described else {}
+
+
+def _errors(schema: Json) -> Json:
+    error = _content(schema)
+    return {status: {"description": reason, "content": error} for status, reason in _ERRORS.items()}
 
 
 def _content(schema: Json) -> Json:

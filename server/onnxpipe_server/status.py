@@ -1,13 +1,15 @@
-"""Errors and the HTTP statuses they are answered with: one table for every route."""
+"""Errors and the HTTP statuses they are answered with: one table for all routes, and how each dialect tells of them."""
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from onnxpipe.errors import (
     Cancelled,
@@ -17,6 +19,7 @@ from onnxpipe.errors import (
     Overloaded,
     UnprocessableInput,
 )
+from onnxpipe.records import FieldError
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +40,10 @@ class BodyTooLarge(InvalidInput):
     """A request body over the limit."""
 
 
+class TemplateRefused(UnprocessableInput):
+    """The model has no chat template, or its template does not take the messages."""
+
+
 class NotFinite(OnnxpipeError, ArithmeticError):
     """The model answered with NaN or infinity, which JSON cannot say."""
 
@@ -47,6 +54,7 @@ STATUSES: Mapping[type[BaseException], tuple[int, str]] = {
     UnknownModel: (404, "not_found"),
     BodyTooLarge: (413, "too_large"),
     UnprocessableInput: (422, "validation"),
+    TemplateRefused: (422, "template_error"),
     Overloaded: (429, "overloaded"),
     Cancelled: (499, "cancelled"),  # nginx's number for a client that left; it never sees the answer
     OnnxpipeError: (500, "backend"),  # a bundle, provider or model that does not work: the message tells which
@@ -54,32 +62,110 @@ STATUSES: Mapping[type[BaseException], tuple[int, str]] = {
     Exception: (500, "internal"),
 }
 _RETRY_AFTER = {"retry-after": "1"}
+_OPENAI_KINDS = {429: "rate_limit_error", 499: "cancelled", 500: "server_error", 504: "timeout"}
+_OPENAI_CODES = {"not_found": "model_not_found"}
+_TGI_PREFIX = "Input validation error: "
 
 
-def error_response(
-    status: int, message: str, error_type: str, headers: Mapping[str, str] | None = None
-) -> JSONResponse:
-    """The one shape of an error: a JSON object with two strings."""
-    return JSONResponse(dataclasses.asdict(Error(message, error_type)), status, dict(headers or {}))
+@dataclasses.dataclass(frozen=True)
+class Refusal:
+    """What an error is answered with, in the classic routes' terms; `field` is the one that is wrong."""
+
+    status: int
+    message: str
+    error_type: str
+    field: str | None = None
 
 
-def unforeseen_response(request_id: str) -> JSONResponse:
-    """The answer to a bug: nothing of its inside, but the id under which the log has the traceback."""
+@dataclasses.dataclass(frozen=True)
+class Dialect:
+    """How a family of routes tells of errors: which status and words it has for one, and the body it puts them in."""
+
+    adapt: Callable[[Refusal], Refusal]
+    body: Callable[[Refusal], dict[str, Any]]
+
+    def respond(self, refusal: Refusal, headers: Mapping[str, str] | None = None) -> JSONResponse:
+        """The whole response."""
+        adapted = self.adapt(refusal)
+        wait = _RETRY_AFTER if adapted.status == 429 else {}
+        return JSONResponse(self.body(adapted), adapted.status, {**wait, **(headers or {})})
+
+
+def _classic_body(refusal: Refusal) -> dict[str, Any]:
+    return dataclasses.asdict(Error(refusal.message, refusal.error_type))
+
+
+def _as_tgi(refusal: Refusal) -> Refusal:
+    if refusal.error_type == "validation":
+        message = refusal.message if refusal.message.startswith(_TGI_PREFIX) else _TGI_PREFIX + refusal.message
+        return dataclasses.replace(refusal, status=422, message=message)
+    if refusal.error_type == "backend":
+        message = f"Request failed during generation: {refusal.message}"
+        return dataclasses.replace(refusal, status=424, message=message, error_type="generation")
+    return refusal
+
+
+def _as_openai(refusal: Refusal) -> Refusal:
+    status = 422 if refusal.error_type == "validation" else refusal.status
+    code = _OPENAI_CODES.get(refusal.error_type, refusal.error_type)
+    return dataclasses.replace(refusal, status=status, error_type=code)
+
+
+def _openai_body(refusal: Refusal) -> dict[str, Any]:
+    kind = _OPENAI_KINDS.get(refusal.status, "invalid_request_error")
+    error = {"message": refusal.message, "type": kind, "param": refusal.field, "code": refusal.error_type}
+    # the number is for events in a stream, which have no other status
+    return {"error": {**error, "http_status_code": refusal.status}}
+
+
+CLASSIC = Dialect(lambda refusal: refusal, _classic_body)
+TGI = Dialect(_as_tgi, _classic_body)
+OPENAI = Dialect(_as_openai, _openai_body)
+
+
+def speak(dialect: Dialect) -> Callable[[Request], Any]:
+    """A dependency of routes that tell of errors in this dialect."""
+
+    async def depend(request: Request) -> None:
+        request.state.dialect = dialect
+
+    return depend
+
+
+def dialect_of(scope: Scope) -> Dialect:
+    """The dialect of a request's route."""
+    dialect: Dialect = scope.get("state", {}).get("dialect", CLASSIC)
+    return dialect
+
+
+def refuse(error: Exception, request_id: str) -> Refusal:
+    """What to say of an error: of one that nobody raised on purpose only the id under which the log has it.
+
+    Errors that are not the caller's are logged here.
+    """
+    status, error_type = next(STATUSES[cls] for cls in type(error).__mro__ if cls in STATUSES)
+    if not isinstance(error, OnnxpipeError):
+        _log.error("request %s failed", request_id, exc_info=error)
+        return unforeseen(request_id)
+    if status == 500:
+        _log.error("request %s: %s", request_id, error, exc_info=error)
+    return Refusal(status, str(error), error_type, error.path if isinstance(error, FieldError) else None)
+
+
+def unforeseen(request_id: str) -> Refusal:
+    """What to say of a bug."""
     status, error_type = STATUSES[Exception]
-    return error_response(status, f"unknown error (request {request_id})", error_type)
+    return Refusal(status, f"unknown error (request {request_id})", error_type)
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Answer the errors raised on purpose, by onnxpipe and by the router, in that shape."""
+    """Answer the errors raised on purpose, by onnxpipe and by the router, in the dialect of their route."""
     app.add_exception_handler(OnnxpipeError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
 
 
 async def _answer_error(request: Request, error: Exception) -> JSONResponse:
-    status, error_type = next(STATUSES[cls] for cls in type(error).__mro__ if cls in STATUSES)
-    if status == 500:
-        _log.error("request %s: %s", request.state.request_id, error, exc_info=error)
-    return error_response(status, str(error), error_type, _RETRY_AFTER if status == 429 else None)
+    return dialect_of(request.scope).respond(refuse(error, request.state.request_id))
 
 
 async def _answer_http_exception(request: Request, error: Exception) -> JSONResponse:
@@ -87,4 +173,5 @@ async def _answer_http_exception(request: Request, error: Exception) -> JSONResp
         raise error
     phrase = HTTPStatus(error.status_code).phrase
     message = f"{phrase}: {request.method} {request.url.path}; /docs lists the routes"
-    return error_response(error.status_code, message, phrase.lower().replace(" ", "_"), error.headers)
+    refusal = Refusal(error.status_code, message, phrase.lower().replace(" ", "_"))
+    return dialect_of(request.scope).respond(refusal, error.headers)

@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from starlette.types import ASGIApp
 
+from fake_writer import make_writing, writer_of
 from onnxpipe.batching import Row
 from onnxpipe.bundle import Bundle, FileEntry, Golden, Graph, Manifest, Source, Tensor, Variant
 from onnxpipe.errors import BundleError, Cancelled, DeadlineExceeded, InvalidInput, Overloaded, UnprocessableInput
@@ -291,3 +292,46 @@ def gate():
     yield MoodyLabels
     MoodyLabels.gate.set()
     MoodyLabels.gate = None
+
+
+@pytest.fixture(scope="session")
+def writing(tmp_path_factory) -> Callable[..., Served]:
+    """Builds a model that writes: see `fake_writer`."""
+    folder = tmp_path_factory.mktemp("writing")
+    return lambda model_id, *tasks, **options: make_writing(folder, model_id, *tasks, **options)
+
+
+@pytest.fixture(scope="session")
+def letters_model(writing) -> Served:
+    """A model that continues texts and answers messages."""
+    return writing("acme/letters", "text-generation", chat=True)
+
+
+@pytest.fixture(scope="session")
+def letters(letters_model, make_client) -> Iterator[Client]:
+    """A server of that model alone; at the end nothing of what was asked of it may be left."""
+    yield make_client(letters_model)
+    assert writer_of(letters_model).idle
+
+
+@pytest.fixture(scope="session")
+def echo(writing, make_client) -> Client:
+    """A server of one model with an encoder, which repeats what it reads."""
+    tasks = ("summarization", "translation", "text2text-generation")
+    return make_client(writing("acme/echo", *tasks, encoder=True))
+
+
+@pytest.fixture
+def chat(letters):
+    """Posts a user's message to chat completions, with other fields beside it."""
+    pytest.importorskip("jinja2", reason="chat templates need the chat extra")
+
+    def ask(content, *, path="/v1/chat/completions", **options) -> httpx.Response:
+        return letters.post(path, json={"messages": [{"role": "user", "content": content}], **options})
+
+    return ask
+
+
+@pytest.fixture
+def grammars() -> None:
+    pytest.importorskip("llguidance", reason="grammars need the chat extra")

@@ -25,6 +25,23 @@ def test_every_header_of_an_answer_may_be_read_by_a_page(client):
     assert {name for name in response.headers if name.startswith("x-")} <= set(exposed)
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/generate", {"inputs": "abcw", "parameters": {"truncate": 2}}),
+        ("/generate_stream", {"inputs": "w"}),
+        ("/v1/completions", {"prompt": "abcw", "truncate": 2}),
+    ],
+)
+def test_every_header_of_other_dialects_may_be_read_by_a_page_too(letters, path, body):
+    response = letters.post(path, json=body, headers=ORIGIN)
+
+    assert response.status_code == 200
+    exposed = response.headers["access-control-expose-headers"].split(", ")
+    assert {name for name in response.headers if name.startswith("x-")} <= {*exposed, "x-accel-buffering"}
+    assert response.headers.get("x-truncated") == ("3" if "truncate" in str(body) else None)
+
+
 def test_only_the_allowed_origins_may_call_when_they_are_named(served, make_client):
     client = make_client(served("a", "labels"), cors_origins=("https://example.org",))
 

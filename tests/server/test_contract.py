@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnxpipe.errors import InvalidInput
+from onnxpipe.pipeline import Answer
 from onnxpipe_server import contract
 
 SIMILARITY = {"source_sentence": "a", "sentences": ["a", "b"]}
@@ -171,7 +172,72 @@ def test_a_vector_that_is_a_view_is_rendered_like_its_copy(pipelines):
 
 
 def test_characters_are_counted_in_every_string_of_the_inputs():
-    assert contract.count_characters(["añ", {"source_sentence": "abc", "sentences": ["d", ""], "n": 7}]) == 6
+    inputs = ["añ", {"source_sentence": "abc", "sentences": ["d", ""], "n": 7}]
+    headers = contract.input_headers(contract.Envelope(inputs, {}), Answer(elements=9), None)
+    assert headers == {"x-compute-characters": "6", "x-compute-tokens": "9"}
+
+
+@pytest.mark.parametrize(("inputs", "count"), [(b"PNG", "1"), ([b"PNG", b"JPG"], "2")])
+def test_files_are_counted(inputs, count):
+    headers = contract.input_headers(contract.Envelope(inputs, {}), Answer(elements=9), "image")
+    assert headers == {"x-compute-images": count}
+
+
+@pytest.mark.parametrize("content_type", ["", "image/png", "application/octet-stream"])
+@pytest.mark.parametrize("body", [b"\x89PNG\r\n", b"\xff\xd8\xff", b"RIFF....WEBP", b"plain text"])
+def test_a_file_is_the_body_itself(body, content_type):
+    assert contract.parse_media(body, content_type) == contract.Envelope(body, {})
+
+
+@pytest.mark.parametrize(
+    ("body", "inputs"),
+    [
+        ('{"inputs": "aGk="}', b"hi"),
+        ('{"image": "aGk=", "inputs": "other"}', b"hi"),
+        ('{"inputs": "data:image/png;base64,aGk="}', b"hi"),
+        ('{"inputs": ["aGk=", "eW8="]}', [b"hi", b"yo"]),
+        ('"aGk="', b"hi"),
+        (' ["aGk="]', [b"hi"]),
+    ],
+)
+def test_json_holds_files_as_base64(body, inputs):
+    assert contract.parse_media(body.encode(), "").inputs == inputs
+
+
+def test_the_parameters_beside_a_file_are_read():
+    body = b'{"inputs": "aGk=", "parameters": {"top_k": 2, "threshold": null}, "options": {"use_cache": false}}'
+    assert contract.parse_media(body, "application/json").parameters == {"top_k": 2}
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "the body is empty"),
+        (b'{"inputs": ', "not valid JSON"),
+        (b'{"parameters": {}}', "`inputs`: required, but missing"),
+        (b'{"inputs": "/etc/passwd"}', "`inputs`: expected base64"),
+        (b'{"inputs": "http://127.0.0.1/cat.png"}', "`inputs`: expected base64"),
+        (b'{"inputs": {"path": "cat.png"}}', "`inputs`: expected base64, given"),
+        (b"[7]", "`inputs`: expected base64, given 7"),
+    ],
+)
+def test_what_is_no_file_is_refused(body, message):
+    with pytest.raises(InvalidInput, match=message):
+        contract.parse_media(body, "")
+
+
+def test_json_that_is_declared_is_not_taken_for_a_file():
+    with pytest.raises(InvalidInput, match="not valid JSON"):
+        contract.parse_media(b"\x89PNG", "application/json")
+
+
+@given(st.binary())
+def test_any_bytes_are_a_file_or_refused(body):
+    try:
+        envelope = contract.parse_media(body, "")
+    except InvalidInput:
+        return
+    assert isinstance(envelope.inputs, bytes | list)
 
 
 @given(st.binary())

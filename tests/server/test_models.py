@@ -3,7 +3,7 @@ from unittest import mock
 import pytest
 
 from onnxpipe.bundle import Golden
-from onnxpipe.errors import InvalidInput
+from onnxpipe.errors import InvalidInput, UnprocessableInput
 from onnxpipe_server import models as module
 from onnxpipe_server.models import Models, load_served
 from onnxpipe_server.status import UnknownModel
@@ -82,3 +82,48 @@ def test_a_loaded_model_has_every_task_ready_and_its_golden_requests_run_once(se
 
     assert list(loaded.pipelines) == ["text-classification"]
     assert [call.args[0] for call in run.call_args_list] == [["a"], ["b", "c"]]
+
+
+def test_what_a_model_can_do_is_known_from_its_tasks(served, writing):
+    labels = served("acme/labels", "labels")
+    plain, talking = writing("acme/a", "text-generation"), writing("acme/b", "text-generation", chat=True)
+    encoder = writing("acme/c", "summarization", encoder=True)
+
+    assert [one.writes for one in (labels, plain, talking, encoder)] == [False, True, True, True]
+    assert [one.continues for one in (labels, plain, talking, encoder)] == [False, True, True, False]
+    assert [one.chats for one in (labels, plain, talking, encoder)] == [False, False, True, False]
+    assert [one.reads_text for one in (labels, plain, talking, encoder)] == [False, True, True, True]
+    assert plain.generator is plain.pipelines["text-generation"]
+    with pytest.raises(UnprocessableInput, match="acme/c does not continue texts; it serves: summarization"):
+        _ = encoder.generator
+
+
+@pytest.mark.parametrize("name", [None, "", "tgi", "dummy", "https://host/models/x", "labels", "acme/labels"])
+def test_the_body_may_name_a_model_or_mean_the_only_one_that_fits(served, name):
+    models = Models([served("acme/labels", "labels"), served("acme/embedder", "embedder")])
+
+    assert models.choose(name, lambda one: one.id == "acme/labels", "labels texts").id == "acme/labels"
+
+
+def test_a_named_model_need_not_fit(served):
+    models = Models([served("acme/labels", "labels"), served("acme/embedder", "embedder")])
+
+    assert models.choose("embedder", lambda one: False, "labels texts").id == "acme/embedder"
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "words"),
+    [
+        (None, InvalidInput, "several models of this server label texts, name one of them: acme/labels, acme/other"),
+        ("gpt-4", UnknownModel, "Model gpt-4 does not exist"),
+        (7, InvalidInput, "`model`: expected a model's id, given 7"),
+    ],
+)
+def test_a_choice_that_cannot_be_made_is_said_so(models, name, error, words):
+    with pytest.raises(error, match=words):
+        models.choose(name, lambda one: one.id.startswith("acme"), "label texts")
+
+
+def test_without_a_model_that_fits_the_others_are_named(served):
+    with pytest.raises(UnprocessableInput, match="no model that sings; it has: acme/labels"):
+        Models([served("acme/labels", "labels")]).choose("tgi", lambda one: False, "sings")

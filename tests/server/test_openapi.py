@@ -134,3 +134,48 @@ def test_an_error_is_documented_as_it_is_sent(client, document):
 
     assert schema(document, refused) == {"$ref": "#/components/schemas/Error"}
     assert set(document["components"]["schemas"]["Error"]["required"]) == set(sent)
+
+
+def test_a_server_with_a_model_that_writes_documents_the_other_dialects(letters):
+    document = letters.get("/openapi.json").json()
+    posts = {path for path, item in document["paths"].items() if "post" in item}
+
+    assert posts == {
+        "/models/acme/letters",
+        "/generate",
+        "/generate_stream",
+        "/tokenize",
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/models/{model_id}/v1/chat/completions",
+        "/models/{model_id}/v1/completions",
+    }
+    for test in (
+        test_every_reference_leads_somewhere,
+        test_no_schema_uses_words_that_version_3_0_does_not_have,
+        test_operation_ids_are_unique_and_every_operation_has_a_response,
+        test_every_parameter_of_a_path_is_declared,
+    ):
+        test(document)
+
+
+def test_requests_and_answers_of_the_other_dialects_are_documented(letters):
+    document = letters.get("/openapi.json").json()
+    chat, stream = operation(document, "/v1/chat/completions"), operation(document, "/generate_stream")
+
+    assert schema(document, chat["requestBody"]) == {"$ref": "#/components/schemas/ChatRequest"}
+    assert document["components"]["schemas"]["ChatRequest"]["required"] == ["messages"]
+    assert set(chat["responses"]["200"]["content"]) == {"application/json", "text/event-stream"}
+    assert set(stream["responses"]["200"]["content"]) == {"text/event-stream"}
+    assert schema(document, chat["responses"]["422"]) == {"$ref": "#/components/schemas/ProblemReport"}
+    assert schema(document, stream["responses"]["422"]) == {"$ref": "#/components/schemas/Error"}
+    classic = schema(document, operation(document, "/models/acme/letters")["requestBody"])
+    assert set(classic["properties"]) == {"inputs", "parameters", "stream"}
+
+
+def test_an_error_of_another_dialect_is_documented_as_it_is_sent(letters):
+    schemas = letters.get("/openapi.json").json()["components"]["schemas"]
+    sent = letters.post("/v1/completions", json={}).json()
+
+    assert set(schemas["ProblemReport"]["required"]) == set(sent)
+    assert set(schemas["Problem"]["required"]) == set(sent["error"])
