@@ -26,7 +26,7 @@ test: .venv/.done .venv-export/.done .venv-lean/.done $(MINILM)
 	ONNXPIPE_MINILM=$(MINILM) ONNXPIPE_TEST_BUNDLES=.cache/test-bundles $(EXPORT) -m pytest tests
 	@echo "== runtime and server in the lean environment, on the bundles made above"
 	ONNXPIPE_LEAN_PYTHON=$(LEAN) ONNXPIPE_TEST_BUNDLES=.cache/test-bundles $(RUN) -m pytest \
-		tests/runtime tests/server tests/golden tests/test_lean.py tests/test_minilm.py tests/test_clients.py
+		tests/runtime tests/server tests/golden tests/test_lean.py tests/test_minilm.py tests/test_clients.py tests/test_writing_clients.py
 
 check: .venv-export/.done
 	$(EXPORT) -m ruff check $(SOURCES)

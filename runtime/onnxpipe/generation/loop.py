@@ -10,6 +10,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 
+import numpy as np
+
 from onnxpipe.arrays import Floats
 from onnxpipe.errors import Cancelled, OnnxpipeError, Overloaded, UnprocessableInput
 from onnxpipe.generation.batch import Batch, Text
@@ -24,6 +26,8 @@ _CHUNK_ALONE, _CHUNK_BESIDE_OTHERS = 512, 128
 _CHUNK_WITH_LOGPROBS = 32
 # What an idle batch may keep of its buffers.
 _IDLE_BYTES = 64 * 2**20
+
+_NOTHING = Step(np.zeros(0, np.int64), np.zeros(0, np.intp))
 
 
 @dataclasses.dataclass(eq=False)
@@ -68,10 +72,10 @@ class TokenLoop:
         self._batches: dict[int, Batch] = {}
 
     def steps(self, job: Job) -> Iterator[Step]:
-        """What each step made of the request, as it comes. Closing the iterator ends the request within one step.
+        """What each step made of the request, as it comes; steps of others, and pieces of its prompt, make empty ones.
 
-        Raises Overloaded when too many wait, UnprocessableInput when its keys and values exceed the memory for them,
-        and what its search or the model raise.
+        Closing the iterator ends the request within one step. Raises Overloaded when too many wait, UnprocessableInput
+        when its keys and values exceed the memory for them, and what its search or the model raise.
         """
         self._submit(job)
         try:
@@ -107,25 +111,32 @@ class TokenLoop:
             self._waiting.append(job)
 
     def _next(self, job: Job) -> Step | None:
-        """The job's next step, None at its end; works for it where nobody else does."""
-        while True:
+        """The job's next step, an empty one when a round brought none, None at its end.
+
+        Works for it where nobody else does.
+        """
+        with self._changed:
+            if self._at_work and not job.steps and not job.done:
+                self._changed.wait()
+            if job.steps or job.done or self._at_work:
+                return self._taken(job)
+            self._at_work = True
+        try:
+            self._advance()
+        except BaseException as error:
+            self._fail_all(error)
+            raise
+        finally:
             with self._changed:
-                while self._at_work and not job.steps and not job.done:
-                    self._changed.wait()
-                if job.steps:
-                    return job.steps.popleft()
-                if job.done:
-                    return None
-                self._at_work = True
-            try:
-                self._advance()
-            except BaseException as error:
-                self._fail_all(error)
-                raise
-            finally:
-                with self._changed:
-                    self._at_work = False
-                    self._changed.notify_all()
+                self._at_work = False
+                self._changed.notify_all()
+        with self._changed:
+            return self._taken(job)
+
+    def _taken(self, job: Job) -> Step | None:
+        if job.steps:
+            return job.steps.popleft()
+        return None if job.done else _NOTHING
 
     def _withdraw(self, job: Job) -> None:
         """Take a request out that nobody waits for any more: at once, or after the step that is being made."""

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
+import numpy as np
+
 from onnxpipe.arrays import Floats
 from onnxpipe.generation import logits, warpers
 from onnxpipe.generation.logits import Processor
@@ -13,8 +15,10 @@ from onnxpipe.records import FieldError
 
 def process(processors: Iterable[Processor], tokens: Tokens, scores: Floats) -> Floats:
     """Scores (R, V) after all processors, for rows with these tokens so far (R, T)."""
-    for processor in processors:
-        scores = processor(tokens, scores)
+    # a row in which nothing is allowed has no distribution; whoever chooses from it says so
+    with np.errstate(invalid="ignore"):
+        for processor in processors:
+            scores = processor(tokens, scores)
     return scores
 
 
