@@ -1,7 +1,7 @@
 """Encoder-decoder models: a text that is read as a whole, and others that are written about it."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -9,11 +9,13 @@ import numpy as np
 from onnxpipe.errors import UnsupportedModel
 from onnxpipe.generation.decoder import Ids
 from onnxpipe.generation.options import GenerationParameters
+from onnxpipe.generation.pipeline import Writing
 from onnxpipe.generation.writer import Composition, Writer
 from onnxpipe.records import parameter, plain, read
-from onnxpipe.text.tokenizer import Truncation
+from onnxpipe.text.tokenizer import Encoding, Truncation
 
 P = TypeVar("P", bound="RewritingParameters")
+R = TypeVar("R")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,27 @@ def require_encoder(writer: Writer, model_id: str, task: str) -> None:
     """Raise UnsupportedModel for a model that only continues texts."""
     if not writer.has_encoder:
         raise UnsupportedModel(f"{model_id} continues texts and cannot do {task}, which takes an encoder and a decoder")
+
+
+def rewritten(
+    writer: Writer, text: str, parameters: RewritingParameters, *, task: str, make: Callable[[str], R]
+) -> Writing[list[R]]:
+    """The texts about one that is read behind the model's prefix for the task, each as `make` puts it."""
+    parameters = merged(parameters)
+    prefix = writer.section.prefixes.get(task, "")
+    encoding = writer.tokenizer.encode(prefix + text, truncation=truncation_of(parameters))
+    composition = compose(writer, encoding.ids, parameters, tasks=(task,))
+    return finished_as(make, composition, encoding)
+
+
+def finished_as(make: Callable[[str], R], composition: Composition, encoding: Encoding) -> Writing[list[R]]:
+    """What is written about an encoded text, each as `make` puts it."""
+    return Writing(
+        rows=(),
+        finish=lambda _: [make(text.text) for text in composition.texts()],
+        truncated_tokens=encoding.cut,
+        composition=composition,
+    )
 
 
 def compose(

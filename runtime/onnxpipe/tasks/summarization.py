@@ -7,7 +7,7 @@ Reference: transformers 4.57.6 SummarizationPipeline, but the model's own defaul
 import dataclasses
 
 from onnxpipe.generation.pipeline import Writing, WritingPipeline
-from onnxpipe.generation.rewriting import RewritingParameters, compose, merged, require_encoder, truncation_of
+from onnxpipe.generation.rewriting import RewritingParameters, require_encoder, rewritten
 from onnxpipe.pipeline import Model
 
 _TASK = "summarization"
@@ -38,13 +38,4 @@ class Summarization(WritingPipeline[str, Parameters, list[Summary]]):
 
     def preprocess(self, inputs: str, parameters: Parameters) -> Writing[list[Summary]]:
         """The text, behind the prefix that the model has for the task."""
-        parameters = merged(parameters)
-        prefix = self._writer.section.prefixes.get(_TASK, "")
-        encoding = self.model.tokenizer.encode(prefix + inputs, truncation=truncation_of(parameters))
-        composition = compose(self._writer, encoding.ids, parameters, tasks=(_TASK,))
-        return Writing(
-            rows=(),
-            finish=lambda _: [Summary(text.text) for text in composition.texts()],
-            truncated_tokens=encoding.cut,
-            composition=composition,
-        )
+        return rewritten(self._writer, inputs, parameters, task=_TASK, make=Summary)

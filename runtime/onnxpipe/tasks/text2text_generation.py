@@ -7,7 +7,7 @@ Reference: transformers 4.57.6 Text2TextGenerationPipeline, but the model's own 
 import dataclasses
 
 from onnxpipe.generation.pipeline import Writing, WritingPipeline
-from onnxpipe.generation.rewriting import RewritingParameters, compose, merged, require_encoder, truncation_of
+from onnxpipe.generation.rewriting import RewritingParameters, require_encoder, rewritten
 from onnxpipe.pipeline import Model
 
 _TASK = "text2text-generation"
@@ -38,13 +38,4 @@ class Text2TextGeneration(WritingPipeline[str, Parameters, list[Rewritten]]):
 
     def preprocess(self, inputs: str, parameters: Parameters) -> Writing[list[Rewritten]]:
         """The text, behind the prefix that the model has for the task."""
-        parameters = merged(parameters)
-        prefix = self._writer.section.prefixes.get(_TASK, "")
-        encoding = self.model.tokenizer.encode(prefix + inputs, truncation=truncation_of(parameters))
-        composition = compose(self._writer, encoding.ids, parameters, tasks=(_TASK,))
-        return Writing(
-            rows=(),
-            finish=lambda _: [Rewritten(text.text) for text in composition.texts()],
-            truncated_tokens=encoding.cut,
-            composition=composition,
-        )
+        return rewritten(self._writer, inputs, parameters, task=_TASK, make=Rewritten)

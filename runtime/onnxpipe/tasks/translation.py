@@ -12,7 +12,14 @@ import numpy as np
 
 from onnxpipe.generation.decoder import Ids
 from onnxpipe.generation.pipeline import Writing, WritingPipeline
-from onnxpipe.generation.rewriting import RewritingParameters, compose, merged, require_encoder, truncation_of
+from onnxpipe.generation.rewriting import (
+    RewritingParameters,
+    compose,
+    finished_as,
+    merged,
+    require_encoder,
+    truncation_of,
+)
 from onnxpipe.pipeline import Model
 from onnxpipe.records import FieldError, parameter, show
 from onnxpipe.sections import Translation
@@ -66,12 +73,7 @@ class TranslationTask(WritingPipeline[str, Parameters, list[Translated]]):
             prompt=(token,) if token is not None and languages.target == "start" else None,
             forced=token if languages.target == "forced" else None,
         )
-        return Writing(
-            rows=(),
-            finish=lambda _: [Translated(text.text) for text in composition.texts()],
-            truncated_tokens=encoding.cut,
-            composition=composition,
-        )
+        return finished_as(Translated, composition, encoding)
 
     def _marked(self, ids: Ids, source: str | None, target: str | None) -> Ids:
         """The tokens with those of the languages: the tokenizer writes that of the default source, and no target."""
