@@ -148,8 +148,11 @@ TASK_MODELS: dict[str, tuple[str, str, dict[str, object]]] = {
     "object-detection": ("yolos", "ForObjectDetection", {}),
     "question-answering": ("distilbert", "ForQuestionAnswering", {}),
     "table-question-answering": ("tapas", "ForTableQuestionAnswering", {}),
+    "summarization": ("pegasus", "ForSeq2SeqLM", {}),
     "text-classification": ("xlm-roberta", "ForSequenceClassification", {}),
+    "text-generation": ("llama", "ForCausalLM", {}),
     "token-classification": ("bert-cased", "ForTokenClassification", {}),
+    "translation": ("m2m_100", "ForSeq2SeqLM", {}),
     "zero-shot-classification": (
         "bart",
         "ForSequenceClassification",

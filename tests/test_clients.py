@@ -135,3 +135,31 @@ def test_image_segmentation_with_masks_that_the_client_decodes(ask, pipeline, te
 def test_a_wrong_parameter_is_told_to_the_client(ask):
     with pytest.raises(huggingface_hub.errors.HfHubHTTPError, match=r"parameters\.top_k`: expected a number >= 1"):
         ask("fill-mask").fill_mask("My name is [MASK].", top_k=0)
+
+
+def test_text_generation_whole_and_as_a_stream(ask, pipeline):
+    parameters = {"max_new_tokens": 8, "do_sample": False}
+    client = ask("text-generation")
+    (expected,) = pipeline("text-generation")(TEXT, **parameters, details=True)
+    given = client.text_generation(TEXT, **parameters, details=True, return_full_text=False)
+    assert given.generated_text == expected.generated_text
+    assert [(token.id, token.text) for token in given.details.tokens] == [
+        (token.id, token.text) for token in expected.details.tokens
+    ]
+    pieces = list(client.text_generation(TEXT, **parameters, stream=True))
+    assert "".join(pieces) == expected.generated_text
+
+
+def test_summarization(ask, pipeline):
+    parameters = {"max_new_tokens": 8}
+    given = ask("summarization").summarization(TEXT, generate_parameters=parameters)
+    (expected,) = pipeline("summarization")(TEXT, **parameters)
+    assert given.summary_text == expected.summary_text
+
+
+def test_translation(ask, pipeline):
+    languages = list(pipeline("translation").model.bundle.manifest.translation.languages)
+    names = {"src_lang": languages[0], "tgt_lang": languages[1]}
+    given = ask("translation").translation(TEXT, **names, generate_parameters={"max_new_tokens": 8})
+    (expected,) = pipeline("translation")(TEXT, **names, max_new_tokens=8)
+    assert given.translation_text == expected.translation_text
