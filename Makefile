@@ -42,7 +42,10 @@ bench: .venv-export/.done .venv-lean/.done $(BUNDLE)/manifest.json
 	$(EXPORT) -m onnxpipe_bench.overhead $(BUNDLE)
 	$(EXPORT) -m onnxpipe_bench.sts $(BUNDLE) --model $(MINILM)
 	$(EXPORT) -m onnxpipe_bench.quality --model $(MINILM)
+	$(EXPORT) -m onnxpipe_bench.language_quality
 	$(EXPORT) -m onnxpipe_bench.task_overhead --model $(MINILM)
+	$(EXPORT) -m onnxpipe_bench.generation_speed
+	$(EXPORT) -m onnxpipe_bench.translation_speed
 	$(EXPORT) -m onnxpipe_bench.image_preprocessing
 	$(EXPORT) -m onnxpipe_bench.vision_quality
 	$(EXPORT) -m onnxpipe_bench.vision_quantization

@@ -102,8 +102,8 @@ def make_model(folder: Path, sizes: Mapping[str, object]) -> Path:
     return folder
 
 
-def make_graphs(model: Path, cache: Path) -> dict[str, Path]:
-    """Our graph in all precisions: name -> file."""
+def make_base(model: Path, cache: Path) -> Path:
+    """Our graph in fp32."""
     base = cache / "decoder.onnx"
     if not base.exists():
         import transformers
@@ -119,6 +119,12 @@ def make_graphs(model: Path, cache: Path) -> dict[str, Path]:
             trace_decoder(network, decoder_shape(network.config), traced)
             rewrite(traced, base)
         traced.unlink()
+    return base
+
+
+def make_graphs(model: Path, cache: Path) -> dict[str, Path]:
+    """Our graph in all precisions: name -> file."""
+    base = make_base(model, cache)
     makers: dict[str, Callable[[Path], int]] = {
         "int8 blocks of 32": lambda file: quantize_blocks(base, file, bits=8, block_size=32),
         "int8 blocks of 64": lambda file: quantize_blocks(base, file, bits=8, block_size=64),

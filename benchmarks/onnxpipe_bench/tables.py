@@ -152,23 +152,73 @@ def _detection_quality(result: Result) -> str:
     return _markdown(["engine", "mAP at 0.5", "mAP at 0.5 to 0.95"], rows)
 
 
+def _language_quality(result: Result) -> str:
+    rows = []
+    for row in result["rows"]:
+        low, high = row["interval"]
+        lower, upper = row["difference_interval"]
+        difference = "" if row["engine"] == "torch" else f"{row['difference']:+.3f} ({lower:+.3f} to {upper:+.3f})"
+        perplexity = f"{row['perplexity']:.3f} ({low:.1f} to {high:.1f})"
+        figures = (f"{row['divergence']:.5f}", f"{row['same_likeliest']:.2f} %", f"{row['megabytes']:.1f}")
+        rows.append([row["engine"], perplexity, difference, *figures])
+    header = ["engine", "perplexity (95 %)", "to torch (95 %)", "divergence, nats", "same likeliest token", "MB"]
+    return _markdown(header, rows)
+
+
+def _generation_speed(result: Result) -> str:
+    together = {}
+    for row in result["rows"]:
+        name, _, count = row["candidate"].partition(" x ")
+        if count:
+            python = f"{row['python_ms']:.2f}"
+            together[name] = [f"{1e3 * int(count) / row['next_ms']:.0f}", f"{row['times_one']:.1f}x", python]
+    rows = [
+        [
+            row["candidate"],
+            f"{row['first_ms']:.1f}",
+            f"{row['next_ms']:.1f}",
+            _milliseconds(row, "python_ms"),
+            *together.get(row["candidate"], [""] * 3),
+        ]
+        for row in result["rows"]
+        if " x " not in row["candidate"]
+    ]
+    head = ["engine", "first token, ms", "next token, ms", "of it Python"]
+    return _markdown([*head, "8 together, tokens/s", "to one", "Python, ms per step"], rows)
+
+
+def _translation_speed(result: Result) -> str:
+    rows = [
+        [row["candidate"], f"{row['first_ms']:.1f}", f"{row['next_ms']:.1f}", _milliseconds(row, "python_ms")]
+        for row in result["rows"]
+    ]
+    return _markdown(["engine", "first token, ms", "step, ms", "of it Python"], rows)
+
+
 TABLES: dict[str, Callable[[Result], str]] = {
     "sts": _sts,
     "overhead": _overhead,
     "footprint": _footprint,
     "task_overhead": _task_overhead,
     "quality": _quality,
+    "language_quality": _language_quality,
     "vision_quality": _quality,
     "vision_quantization": _vision_quantization,
     "image_preprocessing": _image_preprocessing,
     "panoptic": _panoptic,
     "detection_quality": _detection_quality,
     "detection_quantization": _vision_quantization,
+    "generation_speed": _generation_speed,
+    "translation_speed": _translation_speed,
 }
 
 
 def _figure(row: Result, name: str) -> str:
     return f"{row[name]:.4f}" if name in row else ""
+
+
+def _milliseconds(row: Result, name: str) -> str:
+    return f"{row[name]:.2f}" if name in row else ""
 
 
 def _markdown(header: list[str], rows: list[list[str]]) -> str:

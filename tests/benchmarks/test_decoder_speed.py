@@ -5,25 +5,8 @@ import pytest
 from onnxpipe_bench import decoder_speed
 from onnxpipe_bench.decoder_speed import ROWS, main
 
-TINY = {
-    "vocab_size": 64,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 128,
-    "tie_word_embeddings": True,
-}
 
-
-@pytest.fixture
-def tiny(monkeypatch):
-    monkeypatch.setattr(decoder_speed, "SIZES", TINY)
-    monkeypatch.setattr(decoder_speed, "NEW", 4)
-
-
-def test_every_candidate_gets_its_figures(tiny, arguments, results, tmp_path, capsys):
+def test_every_candidate_gets_its_figures(tiny_llama, arguments, results, tmp_path, capsys):
     arguments("--cache", tmp_path / "cache", "--repeats", 1)
     main()
     found = json.loads((results / "decoder_speed.json").read_text())

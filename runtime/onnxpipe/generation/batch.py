@@ -111,6 +111,8 @@ class Batch:
     def _place(self, text: Text, parents: Slots) -> Slots:
         """The slots of a text's new rows. The first child of a row stays where it is, only others are copied."""
         slots = text.slots
+        if len(set(parents.tolist())) == len(parents):
+            return slots[parents]
         placed = np.full(len(parents), -1)
         kept, firsts = np.unique(parents, return_index=True)
         placed[firsts] = slots[kept]

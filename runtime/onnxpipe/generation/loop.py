@@ -14,7 +14,7 @@ import numpy as np
 
 from onnxpipe.arrays import Floats
 from onnxpipe.errors import Cancelled, OnnxpipeError, Overloaded, UnprocessableInput
-from onnxpipe.generation.batch import Batch, Text
+from onnxpipe.generation.batch import Batch, Slots, Text
 from onnxpipe.generation.decoder import Ids
 from onnxpipe.generation.results import Search, Step
 from onnxpipe.generation.sampling import token_logprobs
@@ -176,7 +176,7 @@ class TokenLoop:
         for batch in {job.batch for job in writing if job.batch is not None}:
             logits = batch.step()
             # taken before the first goes on, which may give a slot of its own to another
-            rows = [(job, logits[job.text.slots]) for job in writing if job.batch is batch and not job.done]
+            rows = [(job, _rows(logits, job.text.slots)) for job in writing if job.batch is batch and not job.done]
             for job, own in rows:
                 self._guarded(job, functools.partial(self._search, job, own))
 
@@ -242,6 +242,11 @@ class TokenLoop:
         """The model itself failed: nobody gets further."""
         for job in list(self._running):
             self._end(job, error)
+
+
+def _rows(logits: Floats, slots: Slots) -> Floats:
+    """Logits of a text's rows: a row alone is looked at where it lies, several are copied."""
+    return logits[slots] if len(slots) > 1 else logits[slots[0] : slots[0] + 1]
 
 
 def _size_bytes(job: Job) -> int:
