@@ -7,7 +7,6 @@ one or three rows is not taken for one with its channels first, and one too thin
 import functools
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import PIL.Image
@@ -17,20 +16,14 @@ from onnxpipe.arrays import Floats
 from onnxpipe.batching import Row
 from onnxpipe.bundle import Graph, Manifest
 from onnxpipe.errors import InvalidInput, UnsupportedModel
-from onnxpipe.machine import inspect_machine
 from onnxpipe.sections import Image, Pad, Resize, Size
 from onnxpipe.vision.image import Picture, PixelSize
-
-if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
 
 HeightWidth = tuple[int, int]
 
 _ROUND: dict[str, Callable[[float], int]] = {"floor": math.floor, "ceil": math.ceil, "nearest": round}
 _MASK = "pixel_mask"
 _ROWS = 32
-# Pixels of a target from which threads pay: 512 x 512.
-_SHARED_FROM = 2**18
 # how many times the pixels of the target `fast` leaves to the filter, along an edge; Pillow's thumbnails have as many
 _GAP = 2.0
 
@@ -56,7 +49,10 @@ class PixelReader:
 
         Raises InvalidInput when the picture cannot be decoded, is too thin to be resized, or does not fit.
         """
-        pixels = self._pixels(picture)
+        image = self._resized(picture)
+        if self._image.crop is not None:
+            image = center_crop(image, self._image.crop)
+        pixels = map_levels(image, self._levels)
         if self._image.channels == "bgr":
             pixels = pixels[::-1]
         height, width = pixels.shape[1:]
@@ -68,25 +64,15 @@ class PixelReader:
         row = {self._name: np.ascontiguousarray(pixels, dtype=self._dtype)}
         return row if mask is None else {**row, _MASK: mask}
 
-    def _pixels(self, picture: Picture) -> Floats:
-        """Pixels (3, H, W), red first, before any padding."""
-        resize, crop = self._image.resize, self._image.crop
+    def _resized(self, picture: Picture) -> PIL.Image.Image:
+        resize = self._image.resize
         if resize is None:
-            image = picture.rgb()
-        else:
-            image = picture.rgb(fit=functools.partial(_least, resize=resize) if self._fast else None)
-            # the size that was before a fast decoder made less of it
-            target = _target(picture.size, resize)
-            scale = functools.partial(
-                PIL.Image.Image.resize,
-                size=target,
-                resample=PIL.Image.Resampling[resize.resample.upper()],
-                reducing_gap=_GAP if self._fast else None,
-            )
-            if crop is None and _gains_by_threads(image.size, target):
-                return scale_bands(image, scale, target, self._levels)
-            image = scale(image)
-        return map_levels(image if crop is None else center_crop(image, crop), self._levels)
+            return picture.rgb()
+        image = picture.rgb(fit=functools.partial(_least, resize=resize) if self._fast else None)
+        # the size that was before a fast decoder made less of it
+        target = _target(picture.size, resize)
+        filter_ = PIL.Image.Resampling[resize.resample.upper()]
+        return image.resize(target, filter_, reducing_gap=_GAP if self._fast else None)
 
 
 def require_image(manifest: Manifest) -> Image:
@@ -155,52 +141,12 @@ def map_levels(image: PIL.Image.Image, levels: Floats) -> Floats:
     """Pixels (3, H, W), red first, of an RGB picture with each value replaced by its level, to within 1e-6."""
     pixels = np.empty((3, image.height, image.width), np.float32)
     for band, table, values in zip(image.split(), levels, pixels, strict=True):
-        _write_levels(band, table, values)
+        given = np.asarray(band)
+        write = _line_writer(table)
+        # a few rows at a time, for what numpy makes on the way then stays in the processor's cache
+        for top in range(0, image.height, _ROWS):
+            write(given[top : top + _ROWS], values[top : top + _ROWS])
     return pixels
-
-
-def scale_bands(
-    image: PIL.Image.Image, scale: Callable[[PIL.Image.Image], PIL.Image.Image], size: PixelSize, levels: Floats
-) -> Floats:
-    """`map_levels` of the picture scaled to `size` (width, height), its bands side by side in threads.
-
-    The same numbers, for Pillow scales bands apart from each other.
-    """
-    pixels = np.empty((3, size[1], size[0]), np.float32)
-
-    def write(band: PIL.Image.Image, table: Floats, values: Floats) -> None:
-        _write_levels(scale(band), table, values)
-
-    list(_threads().map(write, image.split(), levels, pixels))
-    return pixels
-
-
-def _write_levels(band: PIL.Image.Image, table: Floats, values: Floats) -> None:
-    """Fill `values` (H, W) with the levels of a band."""
-    given = np.asarray(band)
-    write = _line_writer(table)
-    # a few rows at a time, for what numpy makes on the way then stays in the processor's cache
-    for top in range(0, band.height, _ROWS):
-        write(given[top : top + _ROWS], values[top : top + _ROWS])
-
-
-def _gains_by_threads(size: PixelSize, target: PixelSize) -> bool:
-    """Whether scaling is long enough to be shared, and most of it done on the pixels that come out."""
-    made = target[0] * target[1]
-    return made >= _SHARED_FROM and size[0] * size[1] <= 2 * made and _thread_count() > 1
-
-
-@functools.cache
-def _thread_count() -> int:
-    return inspect_machine().threads
-
-
-@functools.cache
-def _threads() -> "ThreadPoolExecutor":
-    # here, not above: most pictures do without
-    from concurrent.futures import ThreadPoolExecutor
-
-    return ThreadPoolExecutor(_thread_count(), thread_name_prefix="onnxpipe-pixels")
 
 
 def _line_writer(table: Floats) -> Callable[[NDArray[np.uint8], Floats], None]:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from onnxpipe.bundle import Graph, Manifest, Source, Tensor
 from onnxpipe.errors import InvalidInput, UnsupportedModel
 from onnxpipe.sections import Image, Pad, Resize, Size
-from onnxpipe.vision import pixels
 from onnxpipe.vision.image import Picture
 from onnxpipe.vision.pixels import (
     PixelReader,
@@ -224,15 +223,3 @@ def test_a_model_without_pictures_says_what_it_serves():
     )
     with pytest.raises(UnsupportedModel, match="tiny takes no images; it serves: fill-mask"):
         require_image(manifest)
-
-
-@pytest.mark.parametrize("threads", [1, 2, 3])
-def test_large_targets_are_the_same_whatever_the_number_of_threads(monkeypatch, threads):
-    pixels._threads.cache_clear()
-    monkeypatch.setattr(pixels, "_thread_count", lambda: threads)
-    array = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
-    section = Image(resize=by_edge(600), factor=1 / 255, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
-    scaled = PIL.Image.fromarray(array).resize((800, 600), PIL.Image.Resampling.BILINEAR)
-    row = PixelReader(section, graph()).row(Picture.read(array))
-    np.testing.assert_array_equal(row["pixel_values"], map_levels(scaled, channel_levels(section)))
-    pixels._threads.cache_clear()
