@@ -383,18 +383,17 @@ VISION_ZOO = {
         _MASKFORMER_SIZES | {"backbone_config": transformers.ResNetConfig(**_ALL_STAGES)},
         ("ForInstanceSegmentation",),
     ),
-    "mask2former": VisionFamily(
-        "mask2former",
-        transformers.Mask2FormerImageProcessor,
-        {"size": {"shortest_edge": 60, "longest_edge": 100}},
-        _MASK2FORMER_SIZES,
-        ("ForUniversalSegmentation",),
-    ),
-    "mask2former-exact": VisionFamily(
-        "mask2former",
-        transformers.Mask2FormerImageProcessor,
-        {"size": {"height": 64, "width": 96}},
-        _MASK2FORMER_SIZES,
-        ("ForUniversalSegmentation",),
-    ),
+    **{
+        name: VisionFamily(
+            "mask2former",
+            transformers.Mask2FormerImageProcessor,
+            {"size": size},
+            _MASK2FORMER_SIZES,
+            ("ForUniversalSegmentation",),
+        )
+        for name, size in (
+            ("mask2former", {"shortest_edge": 60, "longest_edge": 100}),
+            ("mask2former-exact", {"height": 64, "width": 96}),
+        )
+    },
 }
