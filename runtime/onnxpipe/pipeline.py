@@ -16,7 +16,7 @@ from onnxpipe.batching import Row, iterate_rows
 from onnxpipe.bundle import Bundle, Golden, Graph, Variant
 from onnxpipe.errors import UnsupportedModel
 from onnxpipe.media import Media
-from onnxpipe.records import FieldError, Record, convert, read
+from onnxpipe.records import Converter, FieldError, Record, converter, read
 from onnxpipe.session import Arrays, Engine
 
 if TYPE_CHECKING:
@@ -127,6 +127,12 @@ class Pipeline(ABC, Generic[I, P, R]):
         raise TypeError(f"{cls.__name__} does not name its types: class X(Pipeline[I, P, R])")
 
     @classmethod
+    @functools.cache
+    def _converter(cls) -> Converter:
+        """What checks one input."""
+        return converter(cls.types()[0])
+
+    @classmethod
     def is_single(cls, inputs: object) -> bool:
         """Whether what was given is one input, not several: anything but a list."""
         return not isinstance(inputs, list)
@@ -163,10 +169,10 @@ class Pipeline(ABC, Generic[I, P, R]):
         """The inputs as the task wants them, mappings read into records. Raises InvalidInput naming the first wrong."""
         if not inputs:
             raise FieldError("inputs", "expected at least one input, given an empty list")
-        checked = []
+        convert, checked = self._converter(), []
         for index, item in enumerate(inputs):
             try:
-                checked.append(convert(self.types()[0], item))
+                checked.append(convert(item))
             except FieldError as error:
                 raise error.inside(f"inputs[{index}]" if len(inputs) > 1 else "inputs") from None
         return checked

@@ -7,11 +7,12 @@ the names pydantic knows, so that the server's OpenAPI shows them too.
 
 import dataclasses
 import functools
+import itertools
 import math
 import operator
 import reprlib
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -20,6 +21,7 @@ from onnxpipe.errors import InvalidInput
 from onnxpipe.media import Media
 
 T = TypeVar("T", bound="Record")
+Converter = Callable[[Any], Any]
 
 _RANGES: dict[str, tuple[Callable[[float, float], bool], str]] = {
     "ge": (operator.ge, ">="),
@@ -79,13 +81,12 @@ class Record:
 
     def __post_init__(self) -> None:
         # mypy 2.4 takes the class of a dataclass for unhashable
-        hints = _hints(type(self))  # type: ignore[arg-type]
-        for field in dataclasses.fields(self):
+        for field, convert in _converters(type(self)):  # type: ignore[arg-type]
             value = getattr(self, field.name)
             if value is field.default:  # right by definition, and what most calls give
                 continue
             try:
-                value = convert(hints[field.name], value)
+                value = convert(value)
                 _check_range(field.metadata, value)
             except FieldError as error:
                 raise error.inside(field.name) from None
@@ -145,8 +146,9 @@ def _fields(cls: type[Record]) -> tuple[dict[str, dataclasses.Field[Any]], dict[
 
 
 @functools.cache
-def _hints(cls: type[Record]) -> dict[str, Any]:
-    return get_type_hints(cls)
+def _converters(cls: type[Record]) -> list[tuple[dataclasses.Field[Any], Converter]]:
+    hints = get_type_hints(cls)
+    return [(field, converter(hints[field.name])) for field in dataclasses.fields(cls)]
 
 
 def _field_list(cls: type[Record]) -> str:
@@ -161,54 +163,90 @@ def _check_range(metadata: Mapping[str, Any], value: object) -> None:
             raise FieldError("", f"expected a number {symbol} {metadata[name]}, given {show(value)}")
 
 
-def convert(annotation: Any, value: Any) -> Any:
-    """`value` as `annotation` wants it. Raises FieldError saying what was expected and given."""
+def converter(annotation: Any) -> Converter:
+    """What makes of a value what the annotation wants, or raises FieldError saying what was expected and given.
+
+    Every request comes through one, so the annotation is taken apart here, once. Not to be remembered by annotation:
+    `int | float` and `float | int` are equal, but prefer different types.
+    """
+    origin, arguments = get_origin(annotation), get_args(annotation)
     if annotation is Any or annotation is object:
-        return value
-    origin = get_origin(annotation)
+        return lambda value: value
     if origin in (Union, types.UnionType):
-        return _convert_union(annotation, value)
+        return functools.partial(_convert_union, annotation, _unchanged(annotation), [*map(converter, arguments)])
     if origin is Literal:
-        return _convert_literal(annotation, value)
-    if origin in (list, tuple) and isinstance(value, list | tuple):
-        if _unchanged(get_args(annotation)[0]).issuperset(map(type, value)):  # most lists, and they may be long
-            return origin(value)
-        return origin(_convert_item(get_args(annotation)[0], item, f"[{index}]") for index, item in enumerate(value))
-    if origin in (dict, Mapping) and isinstance(value, Mapping):
-        return {str(key): _convert_item(get_args(annotation)[1], item, str(key)) for key, item in value.items()}
+        return functools.partial(_convert_literal, annotation)
+    if origin in (list, tuple):
+        item = arguments[0]
+        return functools.partial(_convert_list, annotation, origin, _unchanged(item), converter(item))
+    if origin in (dict, Mapping):
+        return functools.partial(_convert_mapping, annotation, converter(arguments[1]))
     if isinstance(annotation, type) and issubclass(annotation, Record):
-        return read(annotation, value)
+        return functools.partial(read, annotation)
     if isinstance(annotation, type) and issubclass(annotation, Media):
-        return _open(annotation, value)
-    if origin is None and _is_scalar(annotation, value):
-        return float(value) if annotation is float else value
-    raise FieldError("", f"expected {_describe(annotation)}, given {show(value)}")
+        return functools.partial(_open, annotation)
+    return functools.partial(_convert_scalar, annotation)
 
 
-@functools.cache
 def _unchanged(annotation: Any) -> frozenset[type]:
-    """The types whose values `convert` gives back as they are."""
+    """Types whose values are right as they are: scalar ones, in a union those that no other choice comes before."""
     choices = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
-    kinds = {choice for choice in choices if choice in (str, bool, int, type(None))}
-    if float in choices and int in kinds and choices.index(float) < choices.index(int):
-        kinds.remove(int)
-    return frozenset(kinds)
+    return frozenset(itertools.takewhile(lambda choice: choice in (str, bool, int, type(None)), choices))
 
 
-def _open(cls: type[Media], source: object) -> Media:
+def _convert_list(
+    annotation: Any, kind: type[list[Any] | tuple[Any, ...]], unchanged: frozenset[type], item: Converter, value: Any
+) -> Any:
+    if not isinstance(value, list | tuple):
+        raise _unexpected(annotation, value)
+    if unchanged.issuperset(map(type, value)):  # most lists, and they may be long
+        return kind(value)
+    return kind([_convert_item(item, part, f"[{index}]") for index, part in enumerate(value)])
+
+
+def _convert_mapping(annotation: Any, item: Converter, value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        raise _unexpected(annotation, value)
+    return {str(key): _convert_item(item, part, key) for key, part in value.items()}
+
+
+def _convert_item(item: Converter, value: Any, name: object) -> Any:
     try:
-        return cls.read(source)
-    except InvalidInput as error:
-        raise FieldError("", str(error)) from None
+        return item(value)
+    except FieldError as error:
+        raise error.inside(str(name)) from None
 
 
-def _is_scalar(annotation: Any, value: object) -> bool:
-    """Whether `value` is of that scalar type; a bool is no number and infinity is no float."""
+def _convert_union(annotation: Any, unchanged: frozenset[type], choices: Sequence[Converter], value: Any) -> Any:
+    if type(value) in unchanged:
+        return value
+    deepest: FieldError | None = None
+    for choice in choices:
+        try:
+            return choice(value)
+        except FieldError as error:
+            if error.path:
+                deepest = error
+    raise deepest or _unexpected(annotation, value)
+
+
+def _convert_literal(annotation: Any, value: Any) -> Any:
+    for choice in get_args(annotation):
+        if value == choice and type(value) is type(choice):
+            return choice
+        if isinstance(value, str) and isinstance(choice, str) and value.lower() == choice:
+            return choice
+    raise _unexpected(annotation, value)
+
+
+def _convert_scalar(annotation: Any, value: Any) -> Any:
+    """A bool is no number and infinity is no float."""
     if annotation is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and _is_finite(value)
-    if annotation is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, annotation)
+        if isinstance(value, int | float) and not isinstance(value, bool) and _is_finite(value):
+            return float(value)
+    elif isinstance(value, annotation) and not (annotation is int and isinstance(value, bool)):
+        return value
+    raise _unexpected(annotation, value)
 
 
 def _is_finite(value: float) -> bool:
@@ -218,31 +256,15 @@ def _is_finite(value: float) -> bool:
         return False
 
 
-def _convert_item(annotation: Any, value: object, name: str) -> Any:
+def _open(cls: type[Media], source: object) -> Media:
     try:
-        return convert(annotation, value)
-    except FieldError as error:
-        raise error.inside(name) from None
+        return cls.read(source)
+    except InvalidInput as error:
+        raise FieldError("", str(error)) from None
 
 
-def _convert_union(annotation: Any, value: object) -> Any:
-    deepest: FieldError | None = None
-    for choice in get_args(annotation):
-        try:
-            return convert(choice, value)
-        except FieldError as error:
-            if error.path:
-                deepest = error
-    raise deepest or FieldError("", f"expected {_describe(annotation)}, given {show(value)}")
-
-
-def _convert_literal(annotation: Any, value: object) -> Any:
-    for choice in get_args(annotation):
-        if value == choice and type(value) is type(choice):
-            return choice
-        if isinstance(value, str) and isinstance(choice, str) and value.lower() == choice:
-            return choice
-    raise FieldError("", f"expected {_describe(annotation)}, given {show(value)}")
+def _unexpected(annotation: Any, value: object) -> FieldError:
+    return FieldError("", f"expected {_describe(annotation)}, given {show(value)}")
 
 
 def _describe(annotation: Any) -> str:

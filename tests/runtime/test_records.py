@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnxpipe.errors import InvalidInput
-from onnxpipe.records import FieldError, Record, convert, parameter, plain, read, show
+from onnxpipe.records import FieldError, Record, converter, parameter, plain, read, show
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ def test_a_union_of_true_false_and_a_word_refuses_everything_else(value):
 
 def test_a_union_reports_the_member_that_came_furthest():
     with pytest.raises(FieldError) as caught:
-        convert(str | Leaf, {"name": 3})
+        converter(str | Leaf)({"name": 3})
     assert (caught.value.path, caught.value.problem) == ("name", "expected a string, given 3")
 
 
@@ -101,13 +101,13 @@ def test_a_bool_is_neither_an_integer_nor_a_number(value):
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 10**400, -(10**400)])
 def test_a_number_is_finite(value):
     with pytest.raises(FieldError, match="expected a number, given"):
-        convert(float, value)
+        converter(float)(value)
 
 
 @pytest.mark.parametrize("value", [1.0, "1", None, [1]])
 def test_an_integer_is_nothing_else(value):
     with pytest.raises(FieldError, match="expected an integer, given"):
-        convert(int, value)
+        converter(int)(value)
 
 
 @pytest.mark.parametrize("count", [1, 9])
@@ -180,17 +180,17 @@ def test_a_record_without_fields_says_so():
 @pytest.mark.parametrize("value", ["abc", {"a": 1}, 1, None])
 def test_a_list_is_not_made_of_something_else(value):
     with pytest.raises(FieldError, match=r"^expected a list, each item a string, given"):
-        convert(list[str], value)
+        converter(list[str])(value)
 
 
 def test_a_mapping_is_not_made_of_something_else():
     with pytest.raises(FieldError, match=r"^expected an object, given"):
-        convert(Mapping[str, float], [1])
+        converter(Mapping[str, float])([1])
 
 
 def test_any_takes_a_value_as_it_is():
     value = object()
-    assert convert(Any, value) is value
+    assert converter(Any)(value) is value
 
 
 def test_plain_leaves_out_what_is_empty_and_optional():
@@ -280,11 +280,11 @@ def test_messages_know_a_field_by_its_own_name():
     ],
 )
 def test_items_of_a_list_are_converted_one_by_one(annotation, value, expected):
-    given = convert(annotation, value)
+    given = converter(annotation)(value)
     assert (given, [type(item) for item in given]) == (expected, [type(item) for item in expected])
 
 
 @pytest.mark.parametrize("value", [["a", None], ["a", float("nan")], ["a", True]])
 def test_a_wrong_item_in_a_list_is_named(value):
     with pytest.raises(FieldError, match=r"`\[1\]`: expected"):
-        convert(tuple[str | int | float, ...], value)
+        converter(tuple[str | int | float, ...])(value)

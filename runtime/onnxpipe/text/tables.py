@@ -39,14 +39,14 @@ _BLANK = re.compile(r"[\W_]+|\s*(n/a|nan)\s*", re.IGNORECASE)
 class Cells:
     """A table's tokens in reading order, header first, and the numbers and dates in its columns.
 
-    `ids`, `cells` (counted along the rows from the header's first) and `begins` (which tokens begin a word) are (N,).
-    `type_ids` (cells, 7) are those of a cell's tokens, beside a question that holds no values. `shape` is (R, C),
-    `values` has a list for each column.
+    `ids` and `cells` (counted along the rows from the header's first) are (N,), ids of `tokenizer`. `type_ids`
+    (cells, 7) are those of a cell's tokens, beside a question that holds no values. `shape` is (R, C), `values` has a
+    list for each column.
     """
 
     ids: Ids
     cells: Ids
-    begins: NDArray[np.bool_]
+    tokenizer: Tokenizer
     type_ids: Ids
     shape: tuple[int, int]
     values: Sequence[Sequence[Value | None]]
@@ -60,7 +60,7 @@ class Cells:
     def places(self) -> Ids:
         """Where in its cell each token's word begins (N,), for words are kept or left out whole."""
         positions = np.arange(self.ids.size)
-        words = np.maximum.accumulate(np.where(self.begins, positions, 0))
+        words = np.maximum.accumulate(np.where(self.tokenizer.begin_words(self.ids), positions, 0))
         return words - np.searchsorted(self.cells, self.cells)
 
     @functools.cached_property
@@ -140,9 +140,10 @@ class TableReader:
         if width > self._table.max_columns:
             raise InvalidInput(f"the table has {width} columns, but this model reads at most {self._table.max_columns}")
         lines = [header if self._table.read_header else [""] * width, *zip(*columns, strict=True)]
-        ids, cells, begins = self._tokens([cell for line in lines for cell in line])
+        ids, cells = self._tokens([cell for line in lines for cell in line])
         values = [column_values(column) for column in columns]
-        return Cells(ids, cells, begins, self._type_ids(len(lines), values), (len(columns[0]), width), values)
+        type_ids = self._type_ids(len(lines), values)
+        return Cells(ids, cells, self._tokenizer, type_ids, (len(columns[0]), width), values)
 
     def _type_ids(self, lines: int, values: Sequence[Sequence[Value | None]]) -> Ids:
         """The type ids (cells, 7) of a table in reading order, but for how its values relate to a question's."""
@@ -208,8 +209,8 @@ class TableReader:
         warning = f"the question has {len(ids)} tokens, but this model reads {bounds}: it was left out"
         return [self._cls, self._sep], [], (warning,)
 
-    def _tokens(self, texts: Sequence[str]) -> tuple[Ids, Ids, NDArray[np.bool_]]:
-        """The tokens of cells or a question behind one another, the index of each one's text, and which begin a word.
+    def _tokens(self, texts: Sequence[str]) -> tuple[Ids, Ids]:
+        """The tokens of cells or a question behind one another, and the index of each one's text.
 
         A text of nothing but punctuation is the empty token, an empty one has no token at all. So for each part between
         special tokens that a text spells out.
@@ -221,14 +222,12 @@ class TableReader:
         blanks = [index for index, part in enumerate(parts) if _BLANK.fullmatch(part)]
         for index in blanks:
             parts[index] = ""  # no token; the empty one follows below
-        joined = self._tokenizer.encode_joined(parts)
-        ids, sources, begins = (np.array(column, dtype=np.int64) for column in joined)
+        ids, sources = (np.array(column, dtype=np.int64) for column in self._tokenizer.encode_joined(parts))
         if blanks:
             places = np.searchsorted(sources, blanks)
             ids = np.insert(ids, places, self._empty)
             sources = np.insert(sources, places, blanks)
-            begins = np.insert(begins, places, True)
-        return ids, np.array(owners, dtype=np.int64)[sources], begins.astype(np.bool_)
+        return ids, np.array(owners, dtype=np.int64)[sources]
 
     def _id(self, token: str | None) -> int:
         number = self._tokenizer.id(token) if token else None

@@ -140,15 +140,19 @@ class Tokenizer:
         whole = self._encoding(raw)
         return whole.part(_kept(whole, limit, truncation, side or self.text.truncation_side))
 
-    def encode_joined(self, texts: Sequence[str]) -> tuple[list[int], list[int], list[bool]]:
-        """The ids of many texts behind one another, with the index of each one's text, and whether it begins a word.
+    def encode_joined(self, texts: Sequence[str]) -> tuple[list[int], list[int]]:
+        """The ids of many texts behind one another, and the index of each one's text.
 
-        Without special tokens and uncut. One call of the library for all, but each text is tokenised by itself. Words
-        go on with the tokens that have the `subword_prefix`; without such a mark each token begins one.
+        Without special tokens and uncut. One call of the library for all, but each text is tokenised by itself.
         """
         raw = self._encode(texts, None, is_pretokenized=True, add_special_tokens=False)
+        return raw.ids, raw.word_ids
+
+    def begin_words(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether each token begins a word: any but those with the `subword_prefix`; all where there is none."""
         prefix = self.subword_prefix
-        return raw.ids, raw.word_ids, [prefix is None or not token.startswith(prefix) for token in raw.tokens]
+        tokens = map(self._tokenizer.id_to_token, ids.tolist())
+        return np.array([prefix is None or not token.startswith(prefix) for token in tokens], dtype=np.bool_)
 
     def encode_pairs(self, text: str, pairs: Iterable[str]) -> list[Encoding]:
         """`encode` of the text with each of the pairs and truncation "only_first", but without offsets.

@@ -108,11 +108,11 @@ def test_a_limit_below_the_special_tokens_is_refused(load):
 
 def test_many_texts_are_tokenised_behind_one_another_each_by_itself(load):
     tokenizer = load(max_tokens=3)
-    ids, texts, begins = tokenizer.encode_joined(["one two", "", "one", "two two"])
+    ids, texts = tokenizer.encode_joined(["one two", "", "one", "two two"])
     assert ids == [ONE, TWO, ONE, TWO, TWO]
     assert texts == [0, 0, 2, 3, 3]
-    assert begins == [True] * 5
-    assert tokenizer.encode_joined([]) == ([], [], [])
+    assert tokenizer.begin_words(np.array(ids)).tolist() == [True] * 5
+    assert tokenizer.encode_joined([]) == ([], [])
     with pytest.raises(InvalidInput, match="not valid Unicode"):
         tokenizer.encode_joined(["one", "\ud83d"])
 
