@@ -5,8 +5,10 @@ one or three rows is not taken for one with its channels first, and one too thin
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import PIL.Image
@@ -19,11 +21,16 @@ from onnxpipe.errors import InvalidInput, UnsupportedModel
 from onnxpipe.sections import Image, Pad, Resize, Size
 from onnxpipe.vision.image import Picture, PixelSize
 
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
 HeightWidth = tuple[int, int]
 
 _ROUND: dict[str, Callable[[float], int]] = {"floor": math.floor, "ceil": math.ceil, "nearest": round}
 _MASK = "pixel_mask"
 _ROWS = 32
+# pixels of a target that threads are worth it for (512 x 512), and how wide each one's part of it is at least
+_SHARED, _PART_WIDTH = 2**18, 256
 # how many times the pixels of the target `fast` leaves to the filter, along an edge; Pillow's thumbnails have as many
 _GAP = 2.0
 
@@ -32,12 +39,14 @@ class PixelReader:
     """Makes rows of pictures for a graph. Safe to call from several threads.
 
     `fast` decodes JPEG files at a lower resolution where that is enough and resizes large pictures in two steps: faster
-    and close, but not equal to the reference.
+    and close, but not equal to the reference. `threads` make large targets together: the same numbers, sooner where
+    processors are idle and later where they are not.
     """
 
-    def __init__(self, image: Image, graph: Graph, *, fast: bool = False) -> None:
+    def __init__(self, image: Image, graph: Graph, *, fast: bool = False, threads: int = 1) -> None:
         self._image = image
         self._fast = fast
+        self._threads = threads
         self._levels = channel_levels(image)
         dtypes = {tensor.name: np.dtype(tensor.dtype) for tensor in graph.inputs}
         self._name = next((name for name in dtypes if name != _MASK), "pixel_values")
@@ -49,10 +58,7 @@ class PixelReader:
 
         Raises InvalidInput when the picture cannot be decoded, is too thin to be resized, or does not fit.
         """
-        image = self._resized(picture)
-        if self._image.crop is not None:
-            image = center_crop(image, self._image.crop)
-        pixels = map_levels(image, self._levels)
+        pixels = self._pixels(picture)
         if self._image.channels == "bgr":
             pixels = pixels[::-1]
         height, width = pixels.shape[1:]
@@ -64,15 +70,28 @@ class PixelReader:
         row = {self._name: np.ascontiguousarray(pixels, dtype=self._dtype)}
         return row if mask is None else {**row, _MASK: mask}
 
-    def _resized(self, picture: Picture) -> PIL.Image.Image:
-        resize = self._image.resize
+    def _pixels(self, picture: Picture) -> Floats:
+        """Pixels (3, H, W), red first, before any padding."""
+        resize, crop = self._image.resize, self._image.crop
         if resize is None:
-            return picture.rgb()
-        image = picture.rgb(fit=functools.partial(_least, resize=resize) if self._fast else None)
-        # the size that was before a fast decoder made less of it
-        target = _target(picture.size, resize)
-        filter_ = PIL.Image.Resampling[resize.resample.upper()]
-        return image.resize(target, filter_, reducing_gap=_GAP if self._fast else None)
+            image = picture.rgb()
+        else:
+            image = picture.rgb(fit=functools.partial(_least, resize=resize) if self._fast else None)
+            # the size that was before a fast decoder made less of it
+            target = _target(picture.size, resize)
+            filter_ = PIL.Image.Resampling[resize.resample.upper()]
+            parts = 1 if crop is not None else min(self._threads, _parts(image.size, target))
+            if parts > 1:
+                return scale_in_parts(image, target, filter_, self._levels, self._pool, parts)
+            image = image.resize(target, filter_, reducing_gap=_GAP if self._fast else None)
+        return map_levels(image if crop is None else center_crop(image, crop), self._levels)
+
+    @functools.cached_property
+    def _pool(self) -> "ThreadPoolExecutor":
+        # here, not above: most pictures are small
+        from concurrent.futures import ThreadPoolExecutor
+
+        return ThreadPoolExecutor(self._threads, thread_name_prefix="onnxpipe-pixels")
 
 
 def require_image(manifest: Manifest) -> Image:
@@ -140,13 +159,55 @@ def channel_levels(image: Image) -> Floats:
 def map_levels(image: PIL.Image.Image, levels: Floats) -> Floats:
     """Pixels (3, H, W), red first, of an RGB picture with each value replaced by its level, to within 1e-6."""
     pixels = np.empty((3, image.height, image.width), np.float32)
+    _write_levels(image, levels, pixels)
+    return pixels
+
+
+def scale_in_parts(
+    image: PIL.Image.Image,
+    size: PixelSize,
+    filter_: PIL.Image.Resampling,
+    levels: Floats,
+    pool: "ThreadPoolExecutor",
+    parts: int,
+) -> Floats:
+    """`map_levels` of an RGB picture resized to `size` (width, height), with `parts` of it in threads side by side.
+
+    The same numbers to the bit: Pillow scales across, each row by itself, rounds to 8 bits, and then down, each column
+    by itself. So the first may be done for some rows at a time, and the second for some columns.
+    """
+    width, height = size
+    wide = PIL.Image.new("RGB", (width, image.height))
+    pixels = np.empty((3, height, width), np.float32)
+
+    def across(top: int, bottom: int) -> None:
+        rows = image.crop((0, top, image.width, bottom))
+        wide.paste(rows.resize((width, bottom - top), filter_), (0, top))
+
+    def down(left: int, right: int) -> None:
+        columns = wide.crop((left, 0, right, image.height))
+        _write_levels(columns.resize((right - left, height), filter_), levels, pixels[:, :, left:right])
+
+    for work, edge in ((across, image.height), (down, width)):
+        cuts = [edge * part // parts for part in range(parts + 1)]
+        list(pool.map(work, *zip(*itertools.pairwise(cuts), strict=True)))
+    return pixels
+
+
+def _parts(size: PixelSize, target: PixelSize) -> int:
+    """How many parts scaling to a target is worth; one where most of the work is on the pixels that go in."""
+    made = target[0] * target[1]
+    return target[0] // _PART_WIDTH if made >= _SHARED and size[0] * size[1] <= made else 1
+
+
+def _write_levels(image: PIL.Image.Image, levels: Floats, pixels: Floats) -> None:
+    """Fill `pixels` (3, H, W) with the levels of a picture."""
     for band, table, values in zip(image.split(), levels, pixels, strict=True):
         given = np.asarray(band)
         write = _line_writer(table)
         # a few rows at a time, for what numpy makes on the way then stays in the processor's cache
         for top in range(0, image.height, _ROWS):
             write(given[top : top + _ROWS], values[top : top + _ROWS])
-    return pixels
 
 
 def _line_writer(table: Floats) -> Callable[[NDArray[np.uint8], Floats], None]:
@@ -154,7 +215,9 @@ def _line_writer(table: Floats) -> Callable[[NDArray[np.uint8], Floats], None]:
     scale, offset = (table[255] - table[0]) / np.float32(255), table[0]
 
     def compute(given: NDArray[np.uint8], out: Floats) -> None:
-        np.multiply(given, scale, out=out)
+        # step by step in place: an operation that also changes the type goes through a buffer
+        np.copyto(out, given)
+        np.multiply(out, scale, out=out)
         np.add(out, offset, out=out)
 
     def look_up(given: NDArray[np.uint8], out: Floats) -> None:

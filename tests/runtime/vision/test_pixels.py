@@ -1,4 +1,5 @@
 import io
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -208,6 +209,30 @@ def test_threads_share_a_reader(colours):
     with ThreadPoolExecutor(4) as pool:
         rows = [pool.submit(reader.row, Picture.read(colours)) for _ in range(40)]
         assert all(np.array_equal(row.result()["pixel_values"], expected) for row in rows)
+
+
+@pytest.mark.parametrize("filter_", ["bilinear", "bicubic", "nearest", "lanczos"])
+@pytest.mark.parametrize("deviation", [0.2, 1e-6])
+@pytest.mark.parametrize("threads", [2, 3])
+def test_large_targets_are_the_same_to_the_bit_whatever_the_number_of_threads(filter_, deviation, threads):
+    array = np.random.default_rng(0).integers(0, 256, (487, 641, 3), np.uint8)
+    resize = Resize(mode="shortest_edge", shortest_edge=701, resample=filter_)
+    image = Image(resize=resize, factor=1 / 255, mean=(0.5, 0.4, 0.3), std=(deviation,) * 3)
+    alone, together = (PixelReader(image, graph(), threads=count).row(Picture.read(array)) for count in (1, threads))
+    assert together["pixel_values"].shape == (3, 701, 922)
+    np.testing.assert_array_equal(together["pixel_values"], alone["pixel_values"])
+
+
+def test_threads_are_started_for_large_targets_alone_and_as_many_as_allowed():
+    def pool_threads() -> list[str]:
+        return [thread.name for thread in threading.enumerate() if thread.name.startswith("onnxpipe-pixels")]
+
+    readers = [PixelReader(Image(resize=exact(600, edge)), graph(), threads=2) for edge in (300, 1000)]
+    picture = Picture.read(np.zeros((480, 640, 3), np.uint8))
+    readers[0].row(picture)
+    assert not pool_threads()
+    readers[1].row(picture)
+    assert 1 <= len(pool_threads()) <= 2
 
 
 def test_a_model_without_pictures_says_what_it_serves():
