@@ -1,16 +1,11 @@
 """The same as `vision_quantization` for detectors, at the sizes they see pictures in.
 
-    python -m onnxpipe_bench.detection_quantization [--cache .cache/detection-quantization] [--repeats 5]
+    python -m onnxpipe_bench.detection_quantization [--cache FOLDER] [--repeats 5] [--model NAME ...]
 
 Random weights, batch 1; accuracy is measured on a trained one (`detection_quality`). Quote the ratios.
 """
 
-import argparse
-import tempfile
-from pathlib import Path
-
-from onnxpipe_bench.measure import write_result
-from onnxpipe_bench.vision_quantization import Architecture, make_bundle, measure
+from onnxpipe_bench.vision_quantization import Architecture, compare
 
 _AUTO_CLASS = "AutoModelForObjectDetection"
 _R18 = {
@@ -63,21 +58,8 @@ ARCHITECTURES = {
 
 
 def main() -> None:
-    """Make every form of every architecture, time them in turn and store the result."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cache", type=Path, default=Path(".cache/detection-quantization"))
-    parser.add_argument("--repeats", type=int, default=5)
-    args = parser.parse_args()
-    rows = []
-    for name, architecture in ARCHITECTURES.items():
-        bundle = make_bundle(architecture, args.cache / name.replace(" ", "-"))
-        with tempfile.TemporaryDirectory() as folder:
-            row = {"architecture": name, **measure(bundle, Path(folder), args.repeats)}
-        rows.append(row)
-        speeds = "  ".join(f"{way} {figures['speed']:.2f}x" for way, figures in row["ways"].items())
-        print(f"{name:<12} {row['gmac']:6.2f} GMAC, {row['chains']:4.0%} in chains  {speeds}", flush=True)
-    result = {"model": "random weights, batch 1", "repeats": args.repeats, "rows": rows}
-    print(f"-> {write_result('detection_quantization', result)}")
+    """Measure the ways of detectors."""
+    compare("detection_quantization", ARCHITECTURES, repeats=5, about=__doc__)
 
 
 if __name__ == "__main__":

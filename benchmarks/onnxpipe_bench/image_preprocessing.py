@@ -1,30 +1,29 @@
 """Making a graph's pixels of a picture, beside transformers' slow (Pillow) and fast (torchvision) image processors.
 
-    python -m onnxpipe_bench.image_preprocessing [--repeats 25]
+    python -m onnxpipe_bench.image_preprocessing [--repeats 25] [--torchvision .cache/torchvision]
 
 A photo of 12 megapixels to 224 x 224 as ViT wants it, and one of 640 x 480 to 800 pixels at the shortest edge as DETR
-does; from the bytes of the JPEG file, and from the decoded picture. Without torchvision, or with a build of it that
-does not fit torch, only the slow processors are there to compare with.
+does; from the bytes of the JPEG file, and from the decoded picture. The fast processors are measured where torchvision
+is installed, or in a folder of its own (`peers.torchvision_transforms`); else only the slow ones are. Both they and
+onnxpipe with one thread and with as many as the machine is planned to use.
 """
 
 import argparse
 import functools
-import importlib
 import importlib.metadata
 import io
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-import transformers
 from PIL import Image, ImageOps
-from transformers.image_utils import load_image
 
 from onnxpipe.bundle import Graph, Tensor
+from onnxpipe.machine import inspect_machine
 from onnxpipe.vision.image import Picture
 from onnxpipe.vision.pixels import PixelReader
 from onnxpipe_bench.measure import TEST_DATA, interleave, percentiles, write_result
+from onnxpipe_bench.peers.torchvision_transforms import import_torchvision
 from onnxpipe_export.source import SourceModel
 from onnxpipe_export.vision import image_section
 
@@ -46,27 +45,31 @@ def main() -> None:
     """Measure every case and store the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=25)
+    parser.add_argument("--torchvision", type=Path, default=Path(".cache/torchvision"), help="a folder with it")
     args = parser.parse_args()
+    # before anything imports transformers
+    fast = import_torchvision(args.torchvision)
     rows = []
     for name, processor, size in CASES:
-        rows += measure_case(name, processor, make_photo(size), args.repeats)
-    model = ", ".join(f"{package} {version}" for package, version in versions())
+        rows += measure_case(name, engines(processor, fast=fast), make_photo(size), args.repeats)
+    model = ", ".join(f"{package} {version}" for package, version in versions(fast=fast))
     file = write_result("image_preprocessing", {"model": model, "repeats": args.repeats, "rows": rows})
     print(f"-> {file}")
 
 
-def versions() -> Iterator[tuple[str, str]]:
+def versions(*, fast: bool) -> Iterator[tuple[str, str]]:
     """The libraries the numbers depend on."""
-    for package in ("transformers", "pillow", "torch", *(["torchvision"] if has_torchvision() else [])):
+    for package in ("transformers", "pillow", "torch", *(["torchvision"] if fast else [])):
         yield package, importlib.metadata.version(package)
 
 
-def measure_case(name: str, processor: str, content: bytes, repeats: int) -> list[dict[str, Any]]:
+def measure_case(
+    name: str, calls: Mapping[str, Callable[[bytes | Image.Image], object]], content: bytes, repeats: int
+) -> list[dict[str, Any]]:
     """A row per engine: percentiles from the file and from the decoded picture, and ratios to the slow processor."""
-    with Image.open(io.BytesIO(content)) as opened:
-        decoded = load_image(opened)
-    from_file = {engine: functools.partial(call, content) for engine, call in engines(processor).items()}
-    from_pixels = {engine: functools.partial(call, decoded) for engine, call in engines(processor).items()}
+    decoded = _load(content)
+    from_file = {engine: functools.partial(call, content) for engine, call in calls.items()}
+    from_pixels = {engine: functools.partial(call, decoded) for engine, call in calls.items()}
     # apart, so that decoding and its memory do not stand between two calls from pixels
     files, pixels = (interleave(calls, repeats=repeats, warm_up=3) for calls in (from_file, from_pixels))
     rows: list[dict[str, Any]] = []
@@ -80,35 +83,27 @@ def measure_case(name: str, processor: str, content: bytes, repeats: int) -> lis
     return rows
 
 
-def engines(name: str) -> Mapping[str, Callable[[bytes | Image.Image], object]]:
-    """Calls from a file's bytes or a decoded picture to pixels, by what the table calls them."""
+def engines(name: str, *, fast: bool) -> Mapping[str, Callable[[bytes | Image.Image], object]]:
+    """Calls from a file's bytes or a decoded picture to pixels, by what the table calls them.
+
+    Of the slow processor `name`, of the fast one if `fast`, and of onnxpipe in its place.
+    """
+    import transformers
+
     slow = getattr(transformers, name)()
     section = image_section(SourceModel(Path(), name, None, {}), slow)
-    exact, fast = PixelReader(section, _GRAPH), PixelReader(section, _GRAPH, fast=True)
+    threads = {1: "1 thread", (most := inspect_machine().threads): f"{most} threads" if most > 1 else "1 thread"}
     calls: dict[str, Callable[[bytes | Image.Image], object]] = {
         _REFERENCE: lambda source: slow(_load(source), return_tensors="pt")
     }
-    if has_torchvision():
+    if fast:
         tensors = getattr(transformers, f"{name}Fast")()
-        threads = torch.get_num_threads()
-        for count in sorted({1, threads}):
-            label = f"transformers, fast, {count} thread{'s' if count > 1 else ''}"
-            calls[label] = functools.partial(_with_threads, tensors, count)
-    return {
-        **calls,
-        "onnxpipe": lambda source: exact.row(Picture.read(source)),
-        "onnxpipe, `fast`": lambda source: fast.row(Picture.read(source)),
-    }
-
-
-@functools.cache
-def has_torchvision() -> bool:
-    """Whether a torchvision is installed that fits torch: another build of it fails when it is imported."""
-    try:
-        importlib.import_module("torchvision")
-    except (ImportError, RuntimeError):
-        return False
-    return True
+        for count, words in threads.items():
+            calls[f"transformers, fast, {words}"] = functools.partial(_with_threads, tensors, count)
+    for count, words in threads.items():
+        calls[f"onnxpipe, {words}"] = functools.partial(_row, PixelReader(section, _GRAPH, threads=count))
+    reader = PixelReader(section, _GRAPH, fast=True, threads=most)
+    return {**calls, f"onnxpipe, `fast`, {threads[most]}": functools.partial(_row, reader)}
 
 
 def make_photo(size: tuple[int, int]) -> bytes:
@@ -130,11 +125,19 @@ def make_photo(size: tuple[int, int]) -> bytes:
 
 def _load(source: bytes | Image.Image) -> Image.Image:
     """As transformers' pipelines load what they are given."""
+    from transformers.image_utils import load_image
+
     image: Image.Image = load_image(Image.open(io.BytesIO(source)) if isinstance(source, bytes) else source)
     return image
 
 
+def _row(reader: PixelReader, source: bytes | Image.Image) -> object:
+    return reader.row(Picture.read(source))
+
+
 def _with_threads(processor: Any, count: int, source: bytes | Image.Image) -> object:  # untyped in transformers
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

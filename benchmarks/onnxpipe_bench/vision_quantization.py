@@ -61,22 +61,27 @@ ARCHITECTURES = {
 
 
 def main() -> None:
-    """Make every form of every architecture, time them in turn and store the result."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cache", type=Path, default=Path(".cache/vision-quantization"))
-    parser.add_argument("--repeats", type=int, default=25)
-    parser.add_argument("--model", action="append", choices=list(ARCHITECTURES), help="repeatable; all when absent")
+    """Measure the ways of image classifiers."""
+    compare("vision_quantization", ARCHITECTURES, repeats=25, about=__doc__)
+
+
+def compare(result_name: str, architectures: Mapping[str, Architecture], *, repeats: int, about: str | None) -> None:
+    """By the command line: make every form of every architecture, time them in turn and store the result."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cache", type=Path, default=Path(".cache") / result_name.replace("_", "-"))
+    parser.add_argument("--repeats", type=int, default=repeats)
+    parser.add_argument("--model", action="append", choices=list(architectures), help="repeatable; all when absent")
     args = parser.parse_args()
     rows = []
-    for name in args.model or ARCHITECTURES:
-        bundle = make_bundle(ARCHITECTURES[name], args.cache / name.replace(" ", "-"))
+    for name in args.model or architectures:
+        bundle = make_bundle(architectures[name], args.cache / name.replace(" ", "-"))
         with tempfile.TemporaryDirectory() as folder:
             row = {"architecture": name, **measure(bundle, Path(folder), args.repeats)}
         rows.append(row)
         speeds = "  ".join(f"{way} {measured['speed']:.2f}x" for way, measured in row["ways"].items())
         print(f"{name:<16} {row['gmac']:5.2f} GMAC, {row['chains']:4.0%} in chains  {speeds}", flush=True)
     result = {"model": "random weights, batch 1", "repeats": args.repeats, "rows": rows}
-    print(f"-> {write_result('vision_quantization', result)}")
+    print(f"-> {write_result(result_name, result)}")
 
 
 def measure(bundle: Path, folder: Path, repeats: int) -> dict[str, Any]:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from onnxpipe_bench.detection_quality import mean_average_precision, write_pictures
+from onnxpipe_bench.detection_quality import clip, count_same, mean_average_precision, write_pictures
 from onnxpipe_bench.shapes import SHAPES, Scene, draw_scenes
 
 
@@ -67,6 +67,19 @@ def test_shapes_on_no_picture_do_not_count_and_others_count_alike():
     mixed = scene(("circle", LEFT), ("circle", RIGHT), ("triangle", ELSEWHERE))
     answer = [found("circle", 0.9, LEFT), found("circle", 0.8, RIGHT)]
     assert mean_average_precision([mixed], [answer], 0.5) == 0.5
+
+
+def test_boxes_end_at_the_edges_of_a_picture_that_is_wider_than_high():
+    wide = Scene(Image.new("RGB", (64, 32)), SCENE.boxes, SCENE.labels)
+    assert clip([found("circle", 0.9, (-3, -1, 70, 40))], wide) == [found("circle", 0.9, (0, 0, 64, 32))]
+    assert clip([found("circle", 0.9, LEFT)], wide) == [found("circle", 0.9, LEFT)]
+
+
+def test_the_same_is_what_has_the_label_and_the_box_in_its_place():
+    one, two = found("circle", 0.9, LEFT), found("square", 0.9, RIGHT)
+    assert count_same([[one, two]], [[found("circle", 0.8, LEFT), two]]) == 2
+    assert count_same([[one, two]], [[two, one]]) == 0
+    assert count_same([[one], [two]], [[one], []]) == 1
 
 
 def test_scenes_are_the_same_for_a_seed_and_hold_what_they_say(tmp_path):
