@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from onnxpipe.bundle import Graph, Tensor
+from onnxpipe.bundle import Convolved, Graph, Tensor
 
 # word -> its vector in the encoder, and its logits in the classifier; the position is the token id
 VECTORS = {
@@ -241,6 +241,48 @@ def image_classifier(labels: int = 3, dtype: str = "float32") -> tuple[bytes, Gr
     ]
     content, graph = encode_model(nodes, [pixels], [output], {}), graph_of([pixels], [output])
     return content, dataclasses.replace(graph, inputs=(dataclasses.replace(graph.inputs[0], pad=None),))
+
+
+def sound_classifier() -> tuple[bytes, Graph]:
+    """A graph from input_values (B, N) to logits (B, 3): the mean of the samples times 1, -1 and 2."""
+    samples, output = Port("input_values", "float32", ("batch", "samples")), Port("logits", "float32", ("batch", 3))
+    constants = {"time": np.array([1]), "weights": np.array([[1, -1, 2]], np.float32)}
+    nodes = [
+        Node("Unsqueeze", (samples.name, "time"), "rows"),
+        Node("GlobalAveragePool", ("rows",), "averages"),
+        Node("Flatten", ("averages",), "means"),
+        Node("MatMul", ("means", "weights"), output.name),
+    ]
+    content, graph = encode_model(nodes, [samples], [output], constants), graph_of([samples], [output])
+    return content, dataclasses.replace(graph, inputs=(dataclasses.replace(graph.inputs[0], pad=None),))
+
+
+def speller(tokens: int) -> tuple[bytes, Graph]:
+    """A graph from input_values (B, N) to logits (B, T, V): a frame of 8 samples every 4, of the token its last one is.
+
+    Of token v, the logit for a sample of s is 2 s v - v * v: the largest for the number nearest to s.
+    """
+    samples = Port("input_values", "float32", ("batch", "samples"))
+    output = Port("logits", "float32", ("batch", "frames", tokens))
+    numbers = np.arange(tokens, dtype=np.float32)
+    constants = {
+        "first": np.array([7]),
+        "end": np.array([2**40]),
+        "time": np.array([1]),
+        "step": np.array([4]),
+        "last": np.array([2]),
+        "doubles": 2 * numbers,
+        "squares": numbers * numbers,
+    }
+    nodes = [
+        Node("Slice", (samples.name, "first", "end", "time", "step"), "heard"),
+        Node("Unsqueeze", ("heard", "last"), "frames"),
+        Node("Mul", ("frames", "doubles"), "scaled"),
+        Node("Sub", ("scaled", "squares"), output.name),
+    ]
+    graph = graph_of([samples], [output])
+    convolved = {"frames": Convolved(of="samples", kernels=(8,), strides=(4,))}
+    return encode_model(nodes, [samples], [output], constants), dataclasses.replace(graph, convolved=convolved)
 
 
 def detector(logits: np.ndarray, boxes: np.ndarray) -> tuple[bytes, Graph]:

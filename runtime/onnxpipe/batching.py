@@ -1,7 +1,7 @@
 """Rows to batches and back: group by length, pad, stack, run, split.
 
 A row is one example's inputs without the batch axis. The graph's shape templates say which axes vary: a named axis is
-padded to the longest row of the batch and cut back in the outputs that share its name.
+padded to the longest row of the batch and cut back in the outputs that share its name or, convolved, follow it.
 """
 
 import math
@@ -13,13 +13,17 @@ from onnxpipe.bundle import Graph, Tensor
 from onnxpipe.session import Array, Arrays, Engine
 
 Row = Mapping[str, Array]
+Shapes = tuple[tuple[int, ...], ...]
 
 # Padded elements of the first input in one run. Bounds the memory of a call with thousands of rows; far above the
 # point where a larger batch stops being faster on a CPU.
 MAX_BATCH_ELEMENTS = 8192
 
-# The same for inputs of real numbers, such as pixels and samples of sound: a dozen pictures of 224 x 224.
+# The same for inputs of real numbers, such as pixels: a dozen pictures of 224 x 224.
 MAX_BATCH_NUMBERS = 2**21
+
+# The same for samples of sound, half a minute of them: the first convolution makes a hundred numbers of each.
+MAX_BATCH_SAMPLES = 2**19
 
 # Numbers of one output in one run, 128 MB of float32: graphs that score a whole vocabulary at every token get there.
 MAX_BATCH_OUTPUTS = 2**25
@@ -84,29 +88,40 @@ def stack(arrays: Sequence[Array], tensor: Tensor) -> Array:
 def _groups(rows: Sequence[Row], graph: Graph, *, together: bool) -> list[list[int]]:
     if not together or len(rows) <= 1:
         return [[index] for index in range(len(rows))]
-    name = graph.inputs[0].name
-    if rows[0][name].dtype.kind == "f":
-        max_elements = MAX_BATCH_NUMBERS
-    else:
-        # every element of the input may give as many numbers as the fixed axes of an output have
-        widest = max(math.prod(dim for dim in tensor.shape if isinstance(dim, int)) for tensor in graph.outputs)
-        max_elements = min(MAX_BATCH_ELEMENTS, MAX_BATCH_OUTPUTS // widest)
+    limit = max_elements(rows[0], graph)
     return [
         [members[index] for index in batch]
         for members in stackable_rows(rows, graph)
-        for batch in plan_batches([int(rows[member][name].size) for member in members], max_elements)
+        for batch in plan_batches([row_size(rows[member], graph) for member in members], limit)
     ]
+
+
+def row_size(row: Row, graph: Graph) -> int:
+    """Elements of a row's first input: tokens, pixels or samples."""
+    return int(row[graph.inputs[0].name].size)
+
+
+def max_elements(row: Row, graph: Graph) -> int:
+    """How many elements, padded, rows like this one may have in one run."""
+    first = row[graph.inputs[0].name]
+    if first.dtype.kind == "f":
+        return MAX_BATCH_SAMPLES if first.ndim == 1 else MAX_BATCH_NUMBERS
+    # every element of the input may give as many numbers as the fixed axes of an output have
+    widest = max(math.prod(dim for dim in tensor.shape if isinstance(dim, int)) for tensor in graph.outputs)
+    return min(MAX_BATCH_ELEMENTS, MAX_BATCH_OUTPUTS // widest)
 
 
 def stackable_rows(rows: Sequence[Row], graph: Graph) -> list[list[int]]:
     """Indices of rows that may share a run: all, or where an input cannot be padded, those of one shape of it."""
-    rigid = [tensor.name for tensor in graph.inputs if tensor.pad is None]
-    if not rigid:
-        return [[*range(len(rows))]]
-    groups: dict[tuple[tuple[int, ...], ...], list[int]] = {}
+    groups: dict[Shapes, list[int]] = {}
     for index, row in enumerate(rows):
-        groups.setdefault(tuple(row[name].shape for name in rigid), []).append(index)
+        groups.setdefault(rigid_shapes(row, graph), []).append(index)
     return list(groups.values())
+
+
+def rigid_shapes(row: Row, graph: Graph) -> Shapes:
+    """The shapes of the inputs that cannot be padded: rows that share a run have the same."""
+    return tuple(row[tensor.name].shape for tensor in graph.inputs if tensor.pad is None)
 
 
 def _unpad(outputs: Arrays, position: int, row: Row, graph: Graph) -> Arrays:
@@ -116,6 +131,8 @@ def _unpad(outputs: Arrays, position: int, row: Row, graph: Graph) -> Arrays:
         for axis, size in zip(tensor.shape[1:], row[tensor.name].shape, strict=True)
         if isinstance(axis, str)
     }
+    for name, convolved in (graph.convolved or {}).items():
+        sizes[name] = convolved.size(sizes[convolved.of])
     return {
         tensor.name: outputs[tensor.name][position][
             tuple(slice(sizes.get(axis) if isinstance(axis, str) else None) for axis in tensor.shape[1:])

@@ -16,10 +16,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from onnxpipe.errors import BundleError, InvalidInput
-from onnxpipe.records import Record, plain, read
+from onnxpipe.records import FieldError, Record, plain, read
 from onnxpipe.sections import (
+    Audio,
     Chat,
     Classification,
+    Ctc,
     Detection,
     Embedding,
     Generation,
@@ -27,6 +29,7 @@ from onnxpipe.sections import (
     Segmentation,
     Table,
     Text,
+    Transcription,
     Translation,
     require,
 )
@@ -62,15 +65,45 @@ class Tensor(Record):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Convolved(Record):
+    """What convolutions of these `kernels` and `strides`, one after the other, make of the input axis `of`."""
+
+    of: str
+    kernels: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.strides) != len(self.kernels):
+            raise FieldError("strides", f"expected {len(self.kernels)} as of kernels, given {len(self.strides)}")
+
+    def size(self, length: int) -> int:
+        """What is left of an axis of that length."""
+        for kernel, stride in zip(self.kernels, self.strides, strict=True):
+            length = max(0, (length - kernel) // stride + 1)
+        return length
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Graph(Record):
-    """What a graph takes and gives, the same for every precision."""
+    """What a graph takes and gives, the same for every precision; `convolved` axes of outputs follow others."""
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
+    convolved: Mapping[str, Convolved] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, "inputs", "outputs")
+        named = {axis for tensor in self.inputs for axis in tensor.shape}
+        for axis, convolved in (self.convolved or {}).items():
+            if convolved.of not in named:
+                raise FieldError(f"convolved.{axis}.of", f"expected an axis of an input, given {convolved.of!r}")
+
+    @property
+    def has_past(self) -> bool:
+        """Whether it goes on behind what earlier runs have left, as a decoder does."""
+        return any(tensor.name.startswith("past_key_values.") for tensor in self.inputs)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -131,9 +164,12 @@ class Manifest(Record):
     image: Image | None = None
     detection: Detection | None = None
     segmentation: Segmentation | None = None
+    audio: Audio | None = None
     generation: Generation | None = None
     translation: Translation | None = None
     chat: Chat | None = None
+    ctc: Ctc | None = None
+    transcription: Transcription | None = None
     golden: tuple[Golden, ...] = ()
     tools: Mapping[str, str]
     files: Mapping[str, FileEntry]

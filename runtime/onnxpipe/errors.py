@@ -3,6 +3,8 @@
     OnnxpipeError                     catch this for all of them
       InvalidInput      ValueError    what the caller gave is wrong; the message says what was expected
         UnprocessableInput            well-formed, but this model cannot honour it (a prompt it does not have)
+        MalformedAudio                bytes that are no audio, or are damaged
+        UnsupportedMedia              a kind of file whose decoder is an extra that is not installed
       UnsupportedModel  ValueError    a model, task or file kind that cannot be exported or run
       BundleError       ValueError    a bundle that is incomplete, altered, unsafe or of another format version
       ProviderUnavailable RuntimeError  a requested execution provider is not there
@@ -26,6 +28,14 @@ class UnprocessableInput(InvalidInput):
     """Well-formed, but this model cannot honour it."""
 
 
+class MalformedAudio(InvalidInput):
+    """Bytes that are no audio, or are damaged."""
+
+
+class UnsupportedMedia(InvalidInput):
+    """A kind of file whose decoder is an extra that is not installed."""
+
+
 class UnsupportedModel(OnnxpipeError, ValueError):
     """A model, task or file kind that cannot be exported or run."""
 
@@ -39,11 +49,19 @@ class ProviderUnavailable(OnnxpipeError, RuntimeError):
 
 
 class Overloaded(OnnxpipeError, RuntimeError):
-    """More work than the limits allow."""
+    """More work than the limits allow; `retry_after_s` says when there may be room for it."""
+
+    def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class DeadlineExceeded(OnnxpipeError, TimeoutError):
-    """The work could not be done in time."""
+    """The work could not be done in time; `retry_after_s` says when it may be faster."""
+
+    def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class Cancelled(OnnxpipeError, RuntimeError):

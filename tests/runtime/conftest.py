@@ -12,8 +12,10 @@ from tokenizers import models, pre_tokenizers, processors
 from onnxpipe.bundle import MANIFEST_NAME, SUFFIXES, FileEntry, Graph, Manifest, Source, Variant, sha256, write_manifest
 from onnxpipe.sections import (
     Activation,
+    Audio,
     Chat,
     Classification,
+    Ctc,
     Detection,
     Embedding,
     Generation,
@@ -36,6 +38,8 @@ from tiny_graphs import (
     image_classifier,
     masked_lm,
     segmenter,
+    sound_classifier,
+    speller,
     table_model,
     tagger,
     writer,
@@ -70,12 +74,15 @@ def write_bundle(
     image: Image | None = None,
     detection: Detection | None = None,
     segmentation: Segmentation | None = None,
+    audio: Audio | None = None,
+    ctc: Ctc | None = None,
     tokenizer: tokenizers.Tokenizer | None = None,
 ) -> Path:
-    """A complete bundle in `folder`; `text` holds fields of the manifest's Text, which models of images have not."""
+    """A complete bundle in `folder`; `text` holds fields of the manifest's Text, which only models of texts have."""
     content, graph = model
     (folder / "onnx").mkdir()
-    if image is None:
+    reads_text = image is None and audio is None
+    if reads_text:
         (tokenizer or word_tokenizer()).save(str(folder / "tokenizer.json"))
     files = {precision: f"onnx/model{SUFFIXES[precision]}.onnx" for precision in precisions}
     for name in files.values():
@@ -91,17 +98,19 @@ def write_bundle(
             precision: Variant(files={"model": name}, batch_invariant=batch_invariant, measured={}, tolerance={})
             for precision, name in files.items()
         },
-        text=Text(**{"tokenizer": "tokenizer.json", **(text or {})}) if image is None else None,
+        text=Text(**{"tokenizer": "tokenizer.json", **(text or {})}) if reads_text else None,
         embedding=embedding,
         classification=classification,
         table=table,
         image=image,
         detection=detection,
         segmentation=segmentation,
+        audio=audio,
+        ctc=ctc,
         tools={},
         files={
             name: FileEntry(size_bytes=(folder / name).stat().st_size, sha256=sha256(folder / name))
-            for name in (*(["tokenizer.json"] if image is None else []), *files.values())
+            for name in (*(["tokenizer.json"] if reads_text else []), *files.values())
         },
     )
     write_manifest(folder, manifest)
@@ -242,6 +251,41 @@ def image_classification_bundle(tmp_path_factory: pytest.TempPathFactory) -> Cal
             ("image-classification",),
             image=Image(**{"factor": 1 / 50, **(image or {})}),
             classification=Classification(labels=tuple(labels), activation=activation),
+        )
+
+    return write
+
+
+@pytest.fixture
+def audio_classification_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Writes a bundle for audio-classification; other keywords are fields of the manifest's Audio."""
+
+    def write(*, activation: Activation = "softmax", **audio: object) -> Path:
+        return write_bundle(
+            tmp_path_factory.mktemp("audio-classification"),
+            sound_classifier(),
+            ("audio-classification",),
+            audio=Audio(**{"sampling_rate": 16_000, **audio}),
+            classification=Classification(labels=("UP", "DOWN", "HIGH"), activation=activation),
+        )
+
+    return write
+
+
+@pytest.fixture
+def spelling_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Writes a bundle that spells out samples which are ids of `vocabulary`; other keywords are fields of Ctc."""
+
+    def write(*, batch_invariant: bool = True, sampling_rate: int = 1000, **ctc: object) -> Path:
+        rules = {"vocabulary": ("<pad>", "|", "A", "B", "C"), "blank": "<pad>", "delimiter": "|", "frame_samples": 4}
+        section = Ctc(**{**rules, **ctc})
+        return write_bundle(
+            tmp_path_factory.mktemp("spelling"),
+            speller(len(section.vocabulary)),
+            ("automatic-speech-recognition",),
+            batch_invariant=batch_invariant,
+            audio=Audio(sampling_rate=sampling_rate, min_samples=8),
+            ctc=section,
         )
 
     return write

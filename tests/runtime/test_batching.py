@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 
 import numpy as np
@@ -7,8 +8,10 @@ from hypothesis import strategies as st
 
 from onnxpipe import batching
 from onnxpipe.batching import iterate_rows, plan_batches, run_batch, run_rows, stack
-from onnxpipe.bundle import Graph, Tensor
+from onnxpipe.bundle import Convolved, Graph, Tensor
+from onnxpipe.errors import InvalidInput
 from onnxpipe.session import Session
+from tiny_graphs import speller
 
 
 def tensor(*shape, name="x", pad=0):
@@ -169,3 +172,25 @@ def test_rows_that_cannot_be_padded_share_runs_with_their_like(pictures):
 def test_arrays_of_different_shapes_are_not_stacked_without_padding():
     with pytest.raises(ValueError, match="rows of different shapes for x, which cannot be padded"):
         stack([np.zeros(2), np.zeros(3)], tensor("batch", "n", pad=None))
+
+
+def test_an_axis_that_convolutions_make_is_cut_back_to_what_they_make_of_each_row():
+    class Frames:
+        device, threads = "cpu", 1
+
+        def run(self, feeds):
+            (samples,) = feeds.values()
+            return {"logits": samples[:, 7::4, None]}
+
+    _, graph = speller(1)
+    rows = [{"input_values": np.arange(count, dtype=np.float32)} for count in (8, 11, 12, 100)]
+    outputs = run_rows(Frames(), graph, rows, together=True)
+    assert [len(output["logits"]) for output in outputs] == [1, 1, 2, 24]
+
+
+def test_a_convolved_axis_follows_an_axis_of_an_input():
+    _, graph = speller(1)
+    with pytest.raises(InvalidInput, match=r"`convolved.frames.of`: expected an axis of an input, given 'pixels'"):
+        dataclasses.replace(graph, convolved={"frames": Convolved(of="pixels", kernels=(1,), strides=(1,))})
+    with pytest.raises(InvalidInput, match="`strides`: expected 2 as of kernels, given 1"):
+        Convolved(of="samples", kernels=(1, 2), strides=(1,))

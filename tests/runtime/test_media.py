@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from onnxpipe.errors import InvalidInput
 from onnxpipe.media import Media, decode_base64
-from onnxpipe.records import FieldError, convert
+from onnxpipe.records import FieldError, converter
 
 
 class Sound(Media):
@@ -43,8 +43,8 @@ def test_data_urls_of_another_kind_are_refused(text):
 
 
 def test_an_annotation_of_media_opens_the_input():
-    assert convert(Sound, b"RIFF").source == b"RIFF"
+    assert converter(Sound)(b"RIFF").source == b"RIFF"
     with pytest.raises(FieldError, match="not a sound"):
-        convert(Sound, b"MP3")
+        converter(Sound)(b"MP3")
     with pytest.raises(FieldError, match="expected an audio as bytes, a path or a data: URL or null"):
-        convert(Sound | None, 7)
+        converter(Sound | None)(7)

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "input",
         nargs="*",
-        help="text, or JSON that starts with { or [; for images the file; standard input when absent or -",
+        help="text, or JSON that starts with { or [; for images and audio the file; standard input when absent or -",
     )
     parser.add_argument("--task", help="one of the bundle's tasks (default: its own)")
     parser.add_argument("--precision", help="one of the bundle's precisions (default: the first)")
