@@ -13,8 +13,11 @@ from onnxpipe.pipeline import Model
 from onnxpipe.records import plain
 from onnxpipe.session import onnxruntime_version
 from onnxpipe.version import __version__
+from onnxpipe_export.audio import check_sound
+from onnxpipe_export.audio_patches import takes_mask
 from onnxpipe_export.calibration import find_calibration
 from onnxpipe_export.convert import Exporter, OptimumExporter, describe_graph
+from onnxpipe_export.ctc import name_frames
 from onnxpipe_export.generation.exporter import GenerationExporter
 from onnxpipe_export.loaded import Loaded, load_parts
 from onnxpipe_export.progress import Progress
@@ -22,6 +25,7 @@ from onnxpipe_export.recipe import Backend, Recipe
 from onnxpipe_export.recipes import choose_recipe
 from onnxpipe_export.samples import with_mask
 from onnxpipe_export.sections import make_sections
+from onnxpipe_export.sounds import SOUNDS
 from onnxpipe_export.source import find_model
 from onnxpipe_export.tokenizer import write_tokenizer
 from onnxpipe_export.variants import (
@@ -98,6 +102,9 @@ def export(
             reference = candidate_model(folder, draft, "fp32", engines)
             if loaded.tokenizer is not None:
                 check_tokens(reference, loaded.tokenizer)
+            if draft.audio is not None:
+                graph = next(iter(draft.graphs.values()))
+                check_sound(draft.audio, graph, loaded.feature_extractor, SOUNDS, draft.id)
         outcomes, variants = make_variants(folder, draft, reference, recipe, precisions, pictures, progress)
         if not variants:
             reasons = "; ".join(f"{outcome.precision}: {', '.join(outcome.problems)}" for outcome in outcomes)
@@ -113,7 +120,8 @@ def export(
 def _copy_files(loaded: Loaded, folder: Path) -> None:
     """The model's own files that the runtime, or another one beside it, reads."""
     source = loaded.source.folder
-    for name in ("config.json", *(["preprocessor_config.json"] if loaded.image_processor is not None else [])):
+    has_processor = loaded.image_processor is not None or loaded.feature_extractor is not None
+    for name in ("config.json", *(["preprocessor_config.json"] if has_processor else [])):
         shutil.copyfile(source / name, folder / name)
     if loaded.tokenizer is not None:
         write_tokenizer(loaded.tokenizer, folder)
@@ -132,7 +140,11 @@ def _draft(
     pads: dict[str, int | None] = {}
     if tokenizer is not None:
         pads = {"input_ids": tokenizer.pad_token_id or 0, "token_type_ids": tokenizer.pad_token_type_id}
+    if loaded.feature_extractor is not None and not takes_mask(loaded):
+        pads["input_values"] = None
     graphs = {name: describe_graph(file, recipe, pads) for name, file in files.items()}
+    if "ctc" in recipe.sections:
+        graphs = {name: name_frames(graph, loaded.model.config) for name, graph in graphs.items()}
     return Manifest(
         format_version=FORMAT_VERSION,
         id=bundle_id or source.name,

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from onnxpipe.errors import UnsupportedModel
+from onnxpipe_export.audio import load_feature_extractor
 from onnxpipe_export.quiet import first_line, quiet
 from onnxpipe_export.recipe import Recipe
 from onnxpipe_export.source import SourceModel
@@ -22,6 +23,7 @@ class Loaded:
     model: Any
     tokenizer: Any = None
     image_processor: Any = None
+    feature_extractor: Any = None
 
 
 def load_parts(source: SourceModel, recipe: Recipe) -> Loaded:
@@ -31,6 +33,7 @@ def load_parts(source: SourceModel, recipe: Recipe) -> Loaded:
         load_torch(source, recipe),
         load_tokenizer(source, recipe.tokenizer_class) if "text" in recipe.sections else None,
         load_image_processor(source) if "image" in recipe.sections else None,
+        load_feature_extractor(source) if "audio" in recipe.sections else None,
     )
 
 

@@ -5,6 +5,7 @@ import importlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from onnxpipe_export.audio_patches import audio_options
 from onnxpipe_export.classifier_patches import classifier_options
 from onnxpipe_export.detection_patches import detection_options
 from onnxpipe_export.loaded import Loaded
@@ -81,7 +82,7 @@ def patched(loaded: Loaded) -> Iterator[dict[str, Any]]:
             undo.callback(setattr, module, function, getattr(module, function))
             setattr(module, function, replacement)
         options = undo.enter_context(segmentation_options(loaded))
-        yield {**options, **detection_options(model), **classifier_options(loaded)}
+        yield {**options, **detection_options(model), **classifier_options(loaded), **audio_options(loaded)}
 
 
 def _register_missing_tasks() -> None:

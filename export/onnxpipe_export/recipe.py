@@ -8,18 +8,21 @@ from onnxpipe.pipeline import AnyPipeline
 from onnxpipe_export.samples import TEXTS
 from onnxpipe_export.source import SourceModel
 
-# the manifest's sections; "text" brings a tokenizer with it, "image" an image processor
+# the manifest's sections; "text" brings a tokenizer with it, "image" an image processor, "audio" a feature extractor
 Section = Literal[
     "text",
     "embedding",
     "classification",
     "table",
     "image",
+    "audio",
     "detection",
     "segmentation",
     "generation",
+    "transcription",
     "translation",
     "chat",
+    "ctc",
 ]
 # how a precision's answers are judged beside torch's, see `figures`
 Judge = Literal["cosine", "scores", "choices", "boxes", "masks", "tokens"]

@@ -5,13 +5,19 @@ an export is verified on, and how far each precision may be from torch. All else
 """
 
 from onnxpipe.errors import UnsupportedModel
+from onnxpipe_export.audio_recipes import AUDIO_RECIPES
 from onnxpipe_export.generation_recipes import GENERATION_RECIPES
 from onnxpipe_export.recipe import Recipe
 from onnxpipe_export.source import SourceModel
+from onnxpipe_export.speech_recipes import SPEECH_RECIPES
 from onnxpipe_export.text_recipes import TEXT_RECIPES
 from onnxpipe_export.vision_recipes import VISION_RECIPES
 
-RECIPES = {recipe.task: recipe for recipe in (*GENERATION_RECIPES, *TEXT_RECIPES, *VISION_RECIPES)}
+# those on sound first: the classes of their classifiers end like those of texts
+_ROWS = (*AUDIO_RECIPES, *SPEECH_RECIPES, *GENERATION_RECIPES, *TEXT_RECIPES, *VISION_RECIPES)
+RECIPES = {task: next(row for row in _ROWS if row.task == task) for task in dict.fromkeys(row.task for row in _ROWS)}
+# further rows of tasks that models of different kinds do in different ways
+_OTHER_KINDS = [row for row in _ROWS if RECIPES[row.task] is not row]
 
 
 def choose_recipe(source: SourceModel, task: str | None) -> Recipe:
@@ -24,13 +30,19 @@ def choose_recipe(source: SourceModel, task: str | None) -> Recipe:
     if task is not None:
         if task not in RECIPES:
             raise UnsupportedModel(f"cannot export for task {task!r}; tasks: {choices}")
-        return RECIPES[task].fit(source)
+        others = (recipe for recipe in _OTHER_KINDS if recipe.task == task and _fits(recipe, source))
+        return next(others, RECIPES[task]).fit(source)
     if (source.folder / "modules.json").is_file():
         return RECIPES["sentence-similarity"]
-    for recipe in RECIPES.values():
-        if source.architecture.endswith(recipe.architectures) and (
-            recipe.applies is None or recipe.applies(source.config)
-        ):
+    for recipe in (*RECIPES.values(), *_OTHER_KINDS):
+        if _fits(recipe, source):
             return recipe.fit(source)
     known = f"its architecture is {source.architecture}" if source.architecture else "config.json names no architecture"
     raise UnsupportedModel(f"{source.name}: the task cannot be told ({known}); choose one with --task: {choices}")
+
+
+def _fits(recipe: Recipe, source: SourceModel) -> bool:
+    """Whether a model shows by its files that a row is for it."""
+    return source.architecture.endswith(recipe.architectures) and (
+        recipe.applies is None or recipe.applies(source.config)
+    )

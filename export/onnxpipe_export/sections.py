@@ -12,6 +12,8 @@ from onnxpipe.bundle import Graph
 from onnxpipe.errors import UnsupportedModel
 from onnxpipe.records import Record
 from onnxpipe.sections import Activation, Classification, Embedding, Image, Pooling, Table, Text
+from onnxpipe_export.audio import audio_section
+from onnxpipe_export.ctc import ctc_section
 from onnxpipe_export.detection import detection_section
 from onnxpipe_export.generation_sections import chat_section, generation_section, translation_section
 from onnxpipe_export.loaded import Loaded
@@ -19,6 +21,7 @@ from onnxpipe_export.recipe import Recipe, Section
 from onnxpipe_export.segmentation import segmentation_section
 from onnxpipe_export.source import SourceModel
 from onnxpipe_export.tokenizer_conversions import known_ids
+from onnxpipe_export.transcription import transcription_section
 from onnxpipe_export.vision import image_section
 
 # how 1_Pooling/config.json spells the poolings: as `pooling_mode` since release 5.7, before that as one switch
@@ -166,11 +169,16 @@ def _fixed_size(graph: Graph) -> tuple[int, int] | None:
     return (height, width) if isinstance(height, int) and isinstance(width, int) else None
 
 
-def classification_section(model: Any) -> Classification:
-    """Labels in the order of the logits, and what the model's kind of problem turns logits into scores with."""
+def classification_section(model: Any, *, of_sound: bool = False) -> Classification:
+    """Labels in the order of the logits, and what the model's kind of problem turns logits into scores with.
+
+    Of sound, transformers' pipeline and the Inference API put several labels at once through a softmax too.
+    """
     config = model.config
     labels = tuple(str(config.id2label[index]) for index in range(config.num_labels))
-    return Classification(labels=labels, activation=_activation(config))
+    activation = _activation(config)
+    softmax = of_sound and activation == "sigmoid" and config.num_labels > 1
+    return Classification(labels=labels, activation="softmax" if softmax else activation)
 
 
 def _activation(config: Any) -> Activation:
@@ -186,14 +194,19 @@ def _activation(config: Any) -> Activation:
 _MAKERS: dict[Section, Callable[[Loaded, Recipe, Graph], Record | None]] = {
     "text": _text,
     "embedding": lambda loaded, *_: embedding_section(loaded.source),
-    "classification": lambda loaded, *_: classification_section(loaded.model),
+    "classification": lambda loaded, recipe, _: classification_section(
+        loaded.model, of_sound="audio" in recipe.sections
+    ),
     "table": lambda loaded, *_: table_section(loaded.source, loaded.model, loaded.tokenizer),
     "image": lambda loaded, _, graph: _image(loaded, graph),
+    "audio": lambda loaded, *_: audio_section(loaded.source, loaded.feature_extractor, loaded.model.config),
     "detection": lambda loaded, *_: detection_section(loaded.source, loaded.model, loaded.image_processor),
     "segmentation": lambda loaded, _, graph: segmentation_section(
         loaded.source, loaded.model, loaded.image_processor, graph
     ),
     "generation": lambda loaded, recipe, _: generation_section(loaded, recipe.tasks),
+    "transcription": lambda loaded, *_: transcription_section(loaded),
     "translation": lambda loaded, *_: translation_section(loaded),
     "chat": lambda loaded, *_: chat_section(loaded),
+    "ctc": lambda loaded, *_: ctc_section(loaded.source, loaded.model),
 }

@@ -15,6 +15,7 @@ from onnxpipe.pipeline import Model
 from onnxpipe.records import read
 from onnxpipe.session import Array, Arrays
 from onnxpipe_export.figures import Figures, judge, relative_error
+from onnxpipe_export.quiet import quiet
 from onnxpipe_export.recipe import Recipe
 from onnxpipe_export.samples import TEXTS, with_mask
 
@@ -45,7 +46,7 @@ class TorchEngine:
 
     def run(self, feeds: Mapping[str, Array]) -> Arrays:
         """The outputs of the graph it stands for, for one batch of inputs."""
-        with self._torch.inference_mode():
+        with self._torch.inference_mode(), quiet():  # WavLM's attention is warned of by torch itself
             outputs = self._model(**{name: self._torch.from_numpy(array) for name, array in feeds.items()})
         return {name: outputs[name].numpy() for name in self._outputs}
 
@@ -67,7 +68,8 @@ def check_tokens(model: Model, tokenizer: Any) -> None:
     cut = {"truncation": True, "max_length": limit} if limit else {}
     for text, pair in zip(TEXTS, (None, *TEXTS), strict=False):
         for second in {None, pair if tokenizer.is_fast else None}:
-            expected = tokenizer(text, second, **cut)["input_ids"]
+            # not verbose: it would warn of texts that are longer than the model's
+            expected = tokenizer(text, second, verbose=False, **cut)["input_ids"]
             given = model.tokenizer.encode(text, second).ids.tolist()
             if given != expected:
                 raise UnsupportedModel(

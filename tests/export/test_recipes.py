@@ -58,12 +58,12 @@ def test_a_requested_task_wins(tmp_path):
     [("BertForPreTraining", "its architecture is BertForPreTraining"), (None, "config.json names no architecture")],
 )
 def test_a_task_that_cannot_be_told_names_the_choices(tmp_path, architecture, reason):
-    with pytest.raises(UnsupportedModel, match=rf"{reason}.*--task: conversational, feature-extraction, fill-mask, "):
+    with pytest.raises(UnsupportedModel, match=rf"{reason}.*--task: audio-classification, automatic-speech-rec"):
         choose_recipe(source(tmp_path, architecture), None)
 
 
 def test_an_unknown_task_names_the_choices(tmp_path):
-    choices = "conversational, feature-extraction, "
+    choices = "audio-classification, automatic-speech-recognition, "
     with pytest.raises(UnsupportedModel, match=f"cannot export for task 'chess'; tasks: {choices}"):
         choose_recipe(source(tmp_path), "chess")
 
