@@ -7,17 +7,22 @@ there, once with every text for itself and once with all of them in one batch.
 
 import copy
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from onnxpipe.arrays import Floats
+from onnxpipe.audio.features import FeatureReader
+from onnxpipe.audio.waveform import Audio
 from onnxpipe.errors import UnsupportedModel
 from onnxpipe.generation.batch import Batch, Text
 from onnxpipe.generation.decoder import Decoder, Ids
-from onnxpipe.generation.options import read_defaults, resolve
-from onnxpipe.generation.writer import Writer, write_all
+from onnxpipe.generation.loop import Job
+from onnxpipe.generation.options import GenerationOptions, read_defaults, resolve
+from onnxpipe.generation.search import make_search
+from onnxpipe.generation.writer import Writer
 from onnxpipe.pipeline import Model
 from onnxpipe.sections import Generation
 from onnxpipe.session import Array, Session
@@ -46,11 +51,19 @@ _GREEDY_REFERENCE = {
 
 @dataclasses.dataclass(frozen=True)
 class _Sample:
-    """What the encoder reads, where there is one, and the decoder's first tokens, which come `piece` by piece."""
+    """What the encoder reads, where there is one: tokens (S,), or the energies of a `sound` (bins, frames); and the
+    decoder's first tokens, which come `piece` by piece.
+    """
 
     source: Ids | None
     prompt: Ids
     piece: int
+    sound: Floats | None = None
+
+    @property
+    def read(self) -> Ids | Floats | None:
+        """What the encoder reads."""
+        return self.source if self.sound is None else self.sound
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,8 +80,11 @@ class TokenVerifier:
     def __init__(self, reference: Model, recipe: Recipe) -> None:
         self._model: Any = torch_model(reference)
         self._section = _require_generation(reference)
-        encodings = [reference.tokenizer.encode(str(sample)).ids for sample in recipe.samples]
-        self._samples = list(self._make_samples([ids for ids in encodings if ids.size]))
+        if reference.bundle.manifest.audio is not None:
+            self._samples = _sound_samples(reference, recipe.samples)
+        else:
+            encodings = [reference.tokenizer.encode(str(sample)).ids for sample in recipe.samples]
+            self._samples = list(self._make_samples([ids for ids in encodings if ids.size]))
         self._expected: list[_Expected] = []
 
     def _make_samples(self, encodings: Sequence[Ids]) -> list[_Sample]:
@@ -121,15 +137,19 @@ class TokenVerifier:
     def _write_reference(self, sample: _Sample) -> Ids:
         """The tokens that `generate` adds to a sample, the likeliest ones."""
         import torch
+        import transformers
 
         settings = copy.deepcopy(self._model.generation_config)
-        settings.update(**_GREEDY, **_GREEDY_REFERENCE)
-        ids = torch.from_numpy((sample.prompt if sample.source is None else sample.source)[None])
-        options = {} if sample.source is None else {"decoder_input_ids": torch.from_numpy(sample.prompt[None])}
+        settings.update(**_GREEDY, **_GREEDY_REFERENCE, forced_decoder_ids=None)
+        ids = torch.from_numpy((sample.prompt if sample.read is None else sample.read)[None])
+        options = {} if sample.read is None else {"decoder_input_ids": torch.from_numpy(sample.prompt[None])}
+        if self._model.main_input_name == "input_ids":
+            options["attention_mask"] = torch.ones_like(ids)
         with torch.inference_mode():
-            written = self._model.generate(
+            # not Whisper's own, which tells the model more than the sample says
+            written = transformers.GenerationMixin.generate(
+                self._model,
                 ids,
-                attention_mask=torch.ones_like(ids),
                 generation_config=settings,
                 use_model_defaults=False,  # they are in the settings; asked again, they would win over one beam
                 **options,
@@ -142,8 +162,8 @@ class TokenVerifier:
 
         row = torch.from_numpy(np.concatenate([sample.prompt, written[:-1]])[None])
         feeds = {"input_ids": row}
-        if sample.source is not None:
-            feeds = {"input_ids": torch.from_numpy(sample.source[None]), "decoder_input_ids": row}
+        if sample.read is not None:
+            feeds = {self._model.main_input_name: torch.from_numpy(sample.read[None]), "decoder_input_ids": row}
         with torch.inference_mode():
             logits: Floats = self._model(**feeds).logits[0].numpy()
         return logits[max(0, len(sample.prompt) - _COMPARED) :].copy()
@@ -155,7 +175,7 @@ class TokenVerifier:
         found: list[list[Floats]] = []
         for index, text in zip(members, texts, strict=True):
             sample, expected = self._samples[index], self._expected[index]
-            source = None if sample.source is None else _encode(candidate, sample.source)
+            source = None if sample.read is None else _encode(candidate, sample.read)
             batch.enter(text, len(sample.prompt) + len(expected.written), source)
             pieces = [
                 batch.read_prompt(text, sample.piece, every=True).copy()
@@ -181,16 +201,25 @@ class TokenVerifier:
         """How much of the reference's texts the runtime writes, too: up to the first token that is another."""
         writer = Writer(candidate)
         options = resolve(_GREEDY, read_defaults(self._section.defaults))
-        compositions = [writer.compose(item.prompt, options, source=item.source) for item in self._samples]
-        write_all(writer, compositions)
+        jobs = [self._job(candidate, sample, options) for sample in self._samples]
+        writer.loop.run(jobs)
         shares = []
-        for composition, expected in zip(compositions, self._expected, strict=True):
-            given = composition.job.search.results()[0].ids
+        for job, expected in zip(jobs, self._expected, strict=True):
+            given = job.search.results()[0].ids
             length = min(len(given), len(expected.written))
             different = np.flatnonzero(given[:length] != expected.written[:length])
             same = different[0] if different.size else length
             shares.append(same / max(len(given), len(expected.written)))
         return float(np.mean(shares))
+
+    def _job(self, candidate: Model, sample: _Sample, options: GenerationOptions) -> Job:
+        """A request for the runtime's own loop."""
+        total = options.total_length(len(sample.prompt), self._section.max_length)
+        search = make_search(options, sample.prompt, max_length=total, source=sample.source)
+        encode = None if sample.read is None else functools.partial(_encode, candidate, sample.read)
+        length = 0 if sample.read is None else sample.read.shape[-1]
+        reread_at = self._section.reread_at
+        return Job(search, sample.prompt, options.rows, total, encode, length, reread_at=reread_at)
 
 
 def _require_generation(reference: Model) -> Generation:
@@ -206,9 +235,25 @@ def _session(candidate: Model, graph: str) -> Session:
     return session
 
 
-def _encode(candidate: Model, source: Ids) -> Mapping[str, Array]:
-    """Keys and values (heads, S, D) that the encoder makes of a text."""
-    feeds = {"input_ids": source[None], "attention_mask": np.ones((1, len(source)), np.int64)}
+def _sound_samples(reference: Model, sounds: Sequence[object]) -> list[_Sample]:
+    """What a model is told that writes down speech: the first of its languages, and to transcribe without times."""
+    section, audio = reference.bundle.manifest.transcription, reference.bundle.manifest.audio
+    assert section is not None and audio is not None  # noqa: S101, PT018 - those that hear and write have both
+    language = list(section.languages.values())[:1]
+    told = [section.start, *language, *([section.tasks["transcribe"]] if language else []), section.no_timestamps]
+    reader = FeatureReader(audio, reference.graph("encoder"))
+    heard = [Audio.read(sound).samples(audio.sampling_rate) for sound in sounds]
+    sources = [next(iter(reader.row(samples).values())) for samples in heard]
+    return [_Sample(None, np.array(told, np.int64), len(told), sound) for sound in sources]
+
+
+def _encode(candidate: Model, source: Ids | Floats) -> Mapping[str, Array]:
+    """Keys and values (heads, S, D) that the encoder makes of a text or of sound."""
+    feeds = {
+        "input_ids": source[None],
+        "attention_mask": np.ones((1, len(source)), np.int64),
+        "input_features": source[None],
+    }
     names = [tensor.name for tensor in candidate.graph("encoder").inputs]
     outputs = _session(candidate, "encoder").run({name: feeds[name] for name in names})
     return {name: array[0] for name, array in outputs.items()}

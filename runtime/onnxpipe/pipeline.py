@@ -34,14 +34,23 @@ WINDOW = 512
 WINDOW_BYTES = 2**26
 
 
+def run_directly(model: "Model", graph: str, rows: Sequence[Row]) -> Iterator[tuple[int, Arrays]]:
+    """Each row's index and outputs: runs in this thread, of these rows alone."""
+    return iterate_rows(model.sessions[graph], model.graph(graph), rows, together=model.variant.batch_invariant)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Model:
-    """A bundle with one precision of it loaded; pipelines of several tasks may share it."""
+    """A bundle with one precision of it loaded; pipelines of several tasks may share it.
+
+    `runner` decides when rows run, and beside which others; their outputs do not depend on it.
+    """
 
     bundle: Bundle
     precision: str
     variant: Variant
     sessions: Mapping[str, Engine]
+    runner: Callable[["Model", str, Sequence[Row]], Iterator[tuple[int, Arrays]]] = run_directly
 
     @functools.cached_property
     def tokenizer(self) -> "Tokenizer":
@@ -65,7 +74,7 @@ class Model:
 
     def run(self, rows: Sequence[Row], graph: str = "model") -> Iterator[tuple[int, Arrays]]:
         """Each row's index and outputs, run through the named graph together or, where that changes them, singly."""
-        return iterate_rows(self.sessions[graph], self.graph(graph), rows, together=self.variant.batch_invariant)
+        return self.runner(self, graph, rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,8 +214,8 @@ class Pipeline(ABC, Generic[I, P, R]):
         rows = [row for work in works for row in work.rows]
         owners = [number for number, work in enumerate(works) for _ in work.rows]
         waiting: list[dict[int, Arrays]] = [{} for _ in works]
-        results = {number: work.finish([]) for number, work in enumerate(works) if not work.rows}
         begin, finishing = time.perf_counter(), 0.0
+        results = {number: work.finish([]) for number, work in enumerate(works) if not work.rows}
         for index, outputs in self.infer(rows):
             number = owners[index]
             waiting[number][index] = outputs

@@ -8,8 +8,8 @@ Rules of GroupQueryAttention on the CPU (onnxruntime 1.31, found by trying) that
   total_sequence_length == T, may be a batch of any size, all rows having T tokens.
 - Buffers may be longer than total_sequence_length at will; past and present bound to the same memory copy nothing.
 - Rotary tables and position embeddings end at the shape's `positions`: a longer text is an error of the run.
-- Models with rotary frequencies that change with the length (dynamic, longrope) turn each key by the length of the text
-  at its own step, as transformers does; a prompt that passes the original length must come in one piece to agree.
+- Models with rotary frequencies that change with the length (dynamic, longrope) turn new keys by text_lengths[b]: the
+  length of the text at its own step, or that of the whole prompt in each of its pieces, as transformers does.
 """
 
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from onnxpipe_export.generation.alignment import alignment_layers, kept_queries
 from onnxpipe_export.generation.encoder import takes_mask
 from onnxpipe_export.generation.families import make_bias, prepared
 from onnxpipe_export.generation.shapes import DecoderShape
@@ -37,6 +38,7 @@ class DecoderGraph(torch.nn.Module):  # type: ignore[misc]  # torch is untyped h
         self.model = model
         self._layers = shape.layers
         self._sources = bool(model.config.is_encoder_decoder)
+        self._aligned = alignment_layers(model)
         self._bias = make_bias(model)
         for name, table in tables.items():  # as parts of the module they are stored once, under these names
             self.register_buffer(name, table)
@@ -48,15 +50,17 @@ class DecoderGraph(torch.nn.Module):  # type: ignore[misc]  # torch is untyped h
         seqlens_k: Tensor,
         total_sequence_length: Tensor,
         logit_positions: Tensor,
+        text_lengths: Tensor,
         *rest: Tensor,
     ) -> tuple[Tensor, ...]:
-        """Logits (B, K, V), and the present of every layer."""
+        """Logits (B, K, V), the present of every layer, and the queries of layers whose attention follows sound."""
         step = Step(
             seqlens_k=seqlens_k,
             total_sequence_length=total_sequence_length,
             input_ids=input_ids,
             position_ids=position_ids,
             logit_positions=logit_positions,
+            text_lengths=text_lengths,
             past=_paired(rest[-2 * self._layers :]),
         )
         options: dict[str, Any] = {"use_cache": True}
@@ -71,10 +75,10 @@ class DecoderGraph(torch.nn.Module):  # type: ignore[misc]  # torch is untyped h
                 options["position_ids"] = position_ids
         if self._bias is not None:
             step.bias = self._bias(step)
-        with tracing(step):
+        with tracing(step), kept_queries(self.model, self._aligned) as queries:
             cache = SourceCache(step) if self._sources else StepCache(step)
             logits = self.model(past_key_values=cache, **options).logits
-        return (logits, *(tensor for layer in range(self._layers) for tensor in step.present[layer]))
+        return (logits, *(tensor for layer in range(self._layers) for tensor in step.present[layer]), *queries)
 
 
 def trace_decoder(model: Any, shape: DecoderShape, file: Path) -> None:  # a torch module
@@ -87,6 +91,7 @@ def trace_decoder(model: Any, shape: DecoderShape, file: Path) -> None:  # a tor
         Feed("seqlens_k", torch.full((_ROWS,), _TOKENS - 1, dtype=torch.int32), rows),
         Feed("total_sequence_length", torch.tensor(_TOKENS, dtype=torch.int32), {}),
         Feed("logit_positions", torch.zeros(_ROWS, 3, dtype=torch.int64), kept),
+        Feed("text_lengths", torch.full((_ROWS,), _TOKENS, dtype=torch.int32), rows),
     ]
     if model.config.is_encoder_decoder:
         source = {0: "sources", 2: "source_length"}
@@ -95,7 +100,8 @@ def trace_decoder(model: Any, shape: DecoderShape, file: Path) -> None:  # a tor
             inputs.append(Feed("encoder_attention_mask", mask, {0: "sources", 1: source[2]}))
         inputs += pairs("cross_key_values", shape.layers, source, (_SOURCES, shape.kv_heads, _SOURCE, shape.head_size))
     inputs += pairs("past_key_values", shape.layers, buffer, (_ROWS, shape.kv_heads, _BUFFER, shape.head_size))
-    outputs = [Feed("logits", None, kept), *pairs("present", shape.layers, buffer)]
+    queries = [Feed(f"cross_query.{layer}", None, step) for layer in alignment_layers(model)]
+    outputs = [Feed("logits", None, kept), *pairs("present", shape.layers, buffer), *queries]
     with prepared(model, shape.head_size, shape.positions or 0) as tables:
         trace(DecoderGraph(model, shape, tables), inputs, outputs, file)
 

@@ -24,6 +24,7 @@ class Step:
     input_ids: Tensor
     position_ids: Tensor
     logit_positions: Tensor
+    text_lengths: Tensor
     past: Sequence[Pair]
     cross: Sequence[Pair] = ()
     cross_mask: Tensor | None = None

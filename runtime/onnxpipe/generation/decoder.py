@@ -40,7 +40,9 @@ class Decoder:
         # attention to sources goes over the whole slot; at these lengths it adds up in the same order, whatever the
         # longest of them is, so that a text does not depend on its neighbours
         self.sources = Cache(
-            [tensor for tensor in graph.inputs if tensor.name.startswith(_SOURCE)], length_step=_SOURCE_STEP
+            [tensor for tensor in graph.inputs if tensor.name.startswith(_SOURCE)],
+            # without a mask all sources have one length, and what lies behind it would be read
+            length_step=_SOURCE_STEP if "encoder_attention_mask" in self._inputs else 1,
         )
         self._source_mask: Ids = np.zeros((0, 0), np.int64)
         self._bound: tuple[Any, ...] = ()
@@ -82,11 +84,12 @@ class Decoder:
         self._source_mask = np.zeros((0, 0), np.int64)
         self._bound, self._feeds = (), {}
 
-    def run(self, first: int, tokens: Ids, lengths: Ids, positions: Ids) -> Floats:
+    def run(self, first: int, tokens: Ids, lengths: Ids, positions: Ids, whole: int | None = None) -> Floats:
         """Logits (B, K, V) at `positions` (B, K) of the new `tokens` (B, T), which become part of their rows.
 
         The rows lie in the slots from `first` on; `lengths` (B,) positions of each are written already. T > 1 wants
-        rows of length 0, or a single row. The logits are overwritten by the next run.
+        rows of length 0, or a single row; when it is part of a prompt, that has `whole` tokens. The logits are
+        overwritten by the next run.
         """
         rows, count = tokens.shape
         total = int(lengths.max()) + count
@@ -100,6 +103,8 @@ class Decoder:
         feeds["seqlens_k"][...] = lengths + (count - 1)
         feeds["total_sequence_length"][...] = total
         feeds["logit_positions"][...] = positions
+        if "text_lengths" in feeds:
+            feeds["text_lengths"][...] = lengths + count if whole is None else whole
         if "position_ids" in feeds:
             feeds["position_ids"][...] = lengths[:, None] + np.arange(count)
         if "encoder_attention_mask" in feeds:
@@ -118,6 +123,7 @@ class Decoder:
             "seqlens_k": (rows,),
             "total_sequence_length": (),
             "logit_positions": (rows, kept),
+            "text_lengths": (rows,),
             "encoder_attention_mask": (sources.stop - sources.start, self.sources.length),
         }
         self._feeds = {
