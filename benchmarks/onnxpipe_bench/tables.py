@@ -195,6 +195,21 @@ def _translation_speed(result: Result) -> str:
     return _markdown(["engine", "first token, ms", "step, ms", "of it Python"], rows)
 
 
+def _speech_speed(result: Result) -> str:
+    rows = [
+        [
+            row["engine"],
+            f"{row['call_ms']['p50']:.0f}",
+            f"{row['ratio']:.2f}x",
+            f"{row['features_share']:.1%}" if "features_share" in row else "",
+            f"{row['first_answer_ms']:.0f}" if "first_answer_ms" in row else "",
+        ]
+        for row in result["rows"]
+    ]
+    header = ["engine", "10 s of sound, ms", "speed", "of a FLAC file, all but the model", "first answer, ms"]
+    return _markdown(header, rows)
+
+
 TABLES: dict[str, Callable[[Result], str]] = {
     "sts": _sts,
     "overhead": _overhead,
@@ -210,6 +225,8 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "detection_quantization": _vision_quantization,
     "generation_speed": _generation_speed,
     "translation_speed": _translation_speed,
+    "speech_quality": _quality,
+    "speech_speed": _speech_speed,
 }
 
 
