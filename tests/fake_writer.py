@@ -73,7 +73,7 @@ class FakeDecoder:
         self.rows_per_source = rows_per_source
         self.rows: dict[int, list[int]] = {}
         self.cache = FakeCache(self.rows)
-        self.sources = types.SimpleNamespace(slots=0)
+        self.sources = types.SimpleNamespace(slots=0, bytes_per_position=1)
         self.texts: dict[int, list[int]] = {}
         self.steps = 0
         self.gate: Callable[[int], None] = lambda steps: None
@@ -87,7 +87,9 @@ class FakeDecoder:
     def move_source(self, origin: int, target: int) -> None:
         self.texts[target] = self.texts[origin]
 
-    def run(self, first: int, tokens: np.ndarray, lengths: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    def run(
+        self, first: int, tokens: np.ndarray, lengths: np.ndarray, positions: np.ndarray, whole: int | None = None
+    ) -> np.ndarray:
         self.steps += 1
         self.gate(self.steps)
         logits = []
@@ -180,7 +182,7 @@ def make_writing(
     write_tokenizer(path / "tokenizer.json")
     ids = Tensor(name="input_ids", dtype="int64", shape=("batch", "tokens"))
     logits = Tensor(name="logits", dtype="float32", shape=("batch", "positions", SIZE))
-    graphs = {"decoder": Graph(inputs=(ids,), outputs=(logits,))}
+    graphs = dict.fromkeys(["decoder", *(["encoder"] if encoder else [])], Graph(inputs=(ids,), outputs=(logits,)))
     variant = Variant(files=dict.fromkeys(graphs, "decoder.onnx"), batch_invariant=True, measured={}, tolerance={})
     manifest = Manifest(
         format_version=1,

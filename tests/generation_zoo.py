@@ -268,8 +268,11 @@ class Decoder:
         *,
         first: int = 0,
         positions: Sequence[int] = (-1,),
+        whole: int | None = None,
     ) -> NDArray[np.float32]:
-        """Logits (rows, positions, V) of new tokens (rows, T), each row behind its `lengths`; `first` is the row."""
+        """Logits (rows, positions, V) of new tokens (rows, T), each row behind its `lengths`; `first` is the row,
+        `whole` the length of the prompt that they are part of.
+        """
         ids, past = np.array(tokens, np.int64), np.array(lengths)
         count, new = ids.shape
         feeds = {
@@ -278,6 +281,7 @@ class Decoder:
             "seqlens_k": (past + new - 1).astype(np.int32),
             "total_sequence_length": np.array((past + new).max(), np.int32),
             "logit_positions": np.tile(np.array(positions, np.int64) % new, (count, 1)),
+            "text_lengths": np.full(count, whole, np.int32) if whole else (past + new).astype(np.int32),
         }
         binding = self._session.io_binding()
         for name, values in feeds.items():

@@ -34,6 +34,7 @@ def generation_section(loaded: Loaded, tasks: Sequence[str]) -> Generation:
         prefixes=_prefixes(loaded.source.config, specific, tasks),
         decoder_prompt=_decoder_prompt(loaded) if config.is_encoder_decoder else (),
         max_length=decoder_shape(config).positions,
+        reread_at=reread_at(config),
     )
     for task in (None, *section.task_defaults):
         try:
@@ -42,6 +43,13 @@ def generation_section(loaded: Loaded, tasks: Sequence[str]) -> Generation:
             where = "generation_config.json" if task is None else f"task_specific_params of {task}"
             raise UnsupportedModel(f"{loaded.source.name}: its {where} cannot be followed ({error})") from error
     return section
+
+
+def reread_at(config: Any) -> int | None:  # a transformers config, untyped here
+    """The length at which transformers reads a text anew: of all models with longrope, only Phi-3's code does."""
+    if config.model_type != "phi3" or not config.rope_scaling:
+        return None
+    return int(config.original_max_position_embeddings)
 
 
 def chat_section(loaded: Loaded) -> Chat | None:

@@ -12,7 +12,7 @@ from onnxpipe.pipeline import Model
 from onnxpipe.session import Engine, Session
 from onnxpipe_export.calibration import Calibration
 from onnxpipe_export.figures import Figures, problems
-from onnxpipe_export.generation.precisions import BITS, quantize_graph
+from onnxpipe_export.generation.precisions import BITS, quantize_graphs
 from onnxpipe_export.progress import Progress
 from onnxpipe_export.quantize import QUANTIZERS, quantize
 from onnxpipe_export.recipe import Backend, Recipe
@@ -134,14 +134,14 @@ def _files(draft: Manifest, precision: str) -> dict[str, str]:
 
 def _quantize(folder: Path, draft: Manifest, recipe: Recipe, precision: str, rows: Rows | None) -> Figures:
     """Write a precision's graphs from those in fp32; what was made of them, over all."""
-    sources, targets = _files(draft, "fp32"), _files(draft, precision)
+    sources, targets = (
+        {name: folder / file for name, file in _files(draft, which).items()} for which in ("fp32", precision)
+    )
+    if recipe.exporter == "generation":
+        return {"integer_operators": float(quantize_graphs(sources, targets, precision))}
     made: Figures = {}
-    for name in draft.graphs:
-        source, target = folder / sources[name], folder / targets[name]
-        if recipe.exporter == "generation":
-            found: Figures = {"integer_operators": float(quantize_graph(name, source, target, precision))}
-        else:
-            found = quantize(source, target, precision, float_narrowing=recipe.float_narrowing, rows=rows)
+    for name, source in sources.items():
+        found = quantize(source, targets[name], precision, float_narrowing=recipe.float_narrowing, rows=rows)
         made = {key: made.get(key, 0.0) + number for key, number in found.items()}
     return made
 

@@ -12,8 +12,8 @@ from onnxpipe.bundle import open_bundle
 from onnxpipe.errors import UnsupportedModel
 from onnxpipe.golden import check_golden
 from onnxpipe.load import load_model
-from onnxpipe_export import variants
 from onnxpipe_export.export import export
+from onnxpipe_export.generation import precisions
 from onnxpipe_export.generation.exporter import GenerationExporter
 from onnxpipe_export.generation.weights import quantize_blocks, quantize_channels
 
@@ -55,6 +55,10 @@ def test_every_graph_is_made_in_every_precision(tiny_model, tmp_path):
     manifest = open_bundle(tmp_path / "out").manifest
     assert report.refused == ()
     assert manifest.variants["int4"].files == {"encoder": "onnx/encoder_int4.onnx", "decoder": "onnx/decoder_int4.onnx"}
+    # the embedding of both graphs; with four bits in one and eight in the other there is none
+    assert manifest.variants["fp32"].external_data == ("onnx/decoder.onnx_data",)
+    assert manifest.variants["int8"].external_data == ("onnx/decoder_int8.onnx_data",)
+    assert manifest.variants["int4"].external_data == ()
     kinds = {
         name: {node.op_type for node in onnx.load(tmp_path / "out" / file).graph.node}
         for name, file in manifest.variants["int8"].files.items()
@@ -69,7 +73,7 @@ def test_every_graph_is_made_in_every_precision(tiny_model, tmp_path):
 
 def test_a_precision_that_is_too_far_off_is_refused_and_its_files_go(gpt2, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        variants,
+        precisions,
         "quantize_graph",
         lambda _, source, target, __: quantize_blocks(source, target, bits=4, block_size=128),
     )
@@ -83,7 +87,7 @@ def test_rows_that_change_each_other_are_noticed(gpt2, tmp_path, monkeypatch):
     def channels(_, source, target, __):
         return quantize_channels(source, target, block_size=32)
 
-    monkeypatch.setattr(variants, "quantize_graph", channels)
+    monkeypatch.setattr(precisions, "quantize_graph", channels)
     report = export(gpt2, tmp_path / "out", precisions=["fp32", "int8"])
     fp32, int8 = report.outcomes
     assert fp32.batch_invariant

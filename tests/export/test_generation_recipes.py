@@ -45,7 +45,7 @@ def test_the_files_tell_what_a_model_that_writes_is_for(tmp_path, architecture, 
     assert ("translation" in chosen.sections) == ("translation" in tasks)
 
 
-@pytest.mark.parametrize("architecture", ["WhisperForConditionalGeneration", "BlipForConditionalGeneration"])
+@pytest.mark.parametrize("architecture", ["MoonshineForConditionalGeneration", "BlipForConditionalGeneration"])
 def test_a_model_of_sounds_or_pictures_is_none_of_texts(tmp_path, architecture):
     with pytest.raises(UnsupportedModel, match="the task cannot be told"):
         recipe(tmp_path, architecture)

@@ -21,12 +21,14 @@ class GenerationExporter:
     def export(self, loaded: Loaded, recipe: Recipe, folder: Path) -> dict[str, Path]:
         """Write decoder.onnx, and encoder.onnx for encoder-decoder models: graph name -> file.
 
+        Weights may lie in files beside them, of a name that begins with a graph's.
         Raises UnsupportedModel for families without a generation graph.
         """
         # here, not above: torch takes seconds to import
         from onnxpipe_export.generation.decoder import trace_decoder
         from onnxpipe_export.generation.encoder import trace_encoder
         from onnxpipe_export.generation.rewrite import rewrite
+        from onnxpipe_export.generation.sharing import share_weights
 
         model = loaded.model
         shape = decoder_shape(model.config)
@@ -44,4 +46,6 @@ class GenerationExporter:
                     what = f"the {name} of {type(model).__name__} cannot be exported for {recipe.task}"
                     raise UnsupportedModel(f"{what}: {first_line(error)}") from error
                 rewrite(traced, files[name])
+        if "encoder" in files:
+            share_weights(files["encoder"], files["decoder"])
         return files

@@ -1,12 +1,25 @@
 """What each precision makes of a graph that writes: how many bits its weights get, and in which form."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
+from onnxpipe_export.generation.sharing import share_weights
 from onnxpipe_export.generation.weights import quantize_blocks, quantize_channels
 
 # bits of a decoder's weights
 BITS = {"int8": 8, "int4": 4}
 _BLOCK_SIZE = 32
+
+
+def quantize_graphs(sources: Mapping[str, Path], targets: Mapping[str, Path], precision: str) -> int:
+    """Write the graphs of a model in a precision of `BITS`, and return how many products are in integers.
+
+    What they have in common is stored once. Raises UnsupportedModel when no product of a graph has weights.
+    """
+    count = sum(quantize_graph(name, source, targets[name], precision) for name, source in sources.items())
+    if "encoder" in targets:
+        share_weights(targets["encoder"], targets["decoder"])
+    return count
 
 
 def quantize_graph(name: str, source: Path, target: Path, precision: str) -> int:

@@ -77,7 +77,7 @@ def _by_length(module: Module) -> Callable[..., Pair]:
     frequencies = (_dynamic if "dynamic" in _kind(module) else _longrope)(module)
 
     def forward(_: Tensor, position_ids: Tensor) -> Pair:
-        lengths = (current().seqlens_k + 1).to(torch.float32)[:, None]
+        lengths = current().text_lengths.to(torch.float32)[:, None]
         angles = position_ids[..., None].to(torch.float32) * frequencies(lengths)[:, None]
         angles = torch.cat((angles, angles), dim=-1)
         return angles.cos() * module.attention_scaling, angles.sin() * module.attention_scaling

@@ -45,5 +45,4 @@ def trace(module: Any, inputs: Sequence[Feed], outputs: Sequence[Feed], file: Pa
             dynamo=False,
             # folding would store a tied embedding twice, once transposed; `rewrite` knows which to fold
             do_constant_folding=False,
-            custom_opsets={"com.microsoft": 1},
         )

@@ -40,6 +40,9 @@ def quantize_blocks(source: Path, target: Path, *, bits: int, block_size: int, e
     stored once for both, in `bits`; another one in `embedding_bits`. Raises UnsupportedModel when there is no product.
     """
     model = ir.load(source)
+    for node in list(model.graph):
+        _join_gate(node)
+    common.TopologicalSortPass()(model)
     with quiet():
         count = _exchange(model, bits, block_size, embedding_bits)
     if not count:
@@ -102,6 +105,36 @@ def _exchange(model: ir.Model, bits: int, block_size: int, embedding_bits: int) 
             _exchange_embedding(node, array(weight).shape, blocks, width, block_size)
     common.RemoveUnusedNodesPass()(model)
     return count
+
+
+def _join_gate(node: ir.Node) -> None:
+    """Of a gated feed-forward, the products of the gate and of what it lets through become one, cut in two behind it.
+
+    At one token each product takes about as long to hand out to threads as to compute. In fp32, which reads eight times
+    as much, one wide product is slower than the two.
+    """
+    if node.op_type != "Mul":
+        return
+    gate, through = (_product(value) for value in node.inputs)
+    if gate is None or through is None or gate is through or gate.inputs[0] is not through.inputs[0]:
+        return
+    weights = [array(weight) for product in (gate, through) if (weight := product.inputs[1]) is not None]
+    graph = owner(gate)
+    joined = add_constant(graph, f"{gate.name}.joined", np.concatenate(weights, axis=1))
+    widths = add_constant(graph, f"{gate.name}.widths", np.array([weight.shape[1] for weight in weights]))
+    whole = insert(gate, "MatMul", [gate.inputs[0], joined])
+    parts = insert(gate, "Split", [whole.outputs[0], widths], {"axis": -1}, outputs=2)
+    for product, part in zip((gate, through), parts.outputs, strict=True):
+        put_in_place(product, part)
+
+
+def _product(value: ir.Value | None) -> ir.Node | None:
+    """The product with a constant matrix that a value comes from, by way of the first inputs that are none."""
+    while value is not None and (node := value.producer()) is not None:
+        if node.op_type == "MatMul":
+            return node if is_constant(node.inputs[1]) else None
+        value = next((part for part in node.inputs if not is_constant(part)), None)
+    return None
 
 
 def _weight(node: ir.Node) -> ir.Value | None:

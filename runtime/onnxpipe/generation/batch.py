@@ -49,6 +49,11 @@ class Batch:
         """Memory of the keys and values of one token of one row."""
         return self._decoder.cache.bytes_per_position
 
+    @property
+    def bytes_per_source_position(self) -> int:
+        """Memory of the keys and values of one token of a source."""
+        return self._decoder.sources.bytes_per_position
+
     def enter(self, text: Text, length: int, source: Mapping[str, Array] | None = None) -> None:
         """Give a text its first block, with room for `length` positions; `source` is its encoder's answer."""
         self._take_block(text)
@@ -66,6 +71,7 @@ class Batch:
             np.tile(tokens, (self._width, 1)),
             np.full(self._width, text.length),
             np.tile(positions, (self._width, 1)),
+            len(text.prompt),
         )[0]
         text.length += len(tokens)
         text.slots = np.arange(first, first + self._width)  # all rows of the block have read it

@@ -19,7 +19,7 @@ from onnxpipe.generation.logits import Processor, penalize_taken
 from onnxpipe.generation.options import GenerationOptions
 from onnxpipe.generation.processors import make_processors, process
 from onnxpipe.generation.results import FinishReason, Follower, Generated, Step, Stops
-from onnxpipe.generation.sampling import draw_several, make_generators, random_seed
+from onnxpipe.generation.sampling import draw_several, make_generators, settled_seed
 from onnxpipe.generation.scores import Tokens, largest, log_softmax, no_token_left
 from onnxpipe.records import FieldError
 
@@ -72,7 +72,7 @@ class BeamSearch:
         self._followers = [processor for processor in extra if isinstance(processor, Follower)]
         if self._followers and options.num_beam_groups > 1:
             raise FieldError("num_beam_groups", "groups of beams cannot follow a grammar; leave one out")
-        self._seed = (random_seed() if options.seed is None else options.seed) if options.do_sample else None
+        self._seed = settled_seed(options.seed) if options.do_sample else None
         self._generator = None if self._seed is None else make_generators(self._seed, 1)[0]
         size = options.num_beams // options.num_beam_groups
         self._groups = [_Group(options, size, max_length - len(prompt)) for _ in range(options.num_beam_groups)]
@@ -82,6 +82,11 @@ class BeamSearch:
     def rows(self) -> int:
         """See Search."""
         return sum(len(group.scores) for group in self._groups) if self._started else 1
+
+    @property
+    def tokens(self) -> Tokens:
+        """See Search."""
+        return self._history.tokens
 
     def step(self, logits: Floats, *, last: bool = False) -> Step:
         """See Search."""

@@ -12,15 +12,17 @@ import dataclasses
 import functools
 import json
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnxpipe.arrays import Floats
-from onnxpipe.errors import InvalidInput, Overloaded, UnprocessableInput
+from onnxpipe.errors import Overloaded, UnprocessableInput
 from onnxpipe.generation.detokenize import token_bytes
+from onnxpipe.generation.matching import Grammar, GrammarMatcher, reason
 from onnxpipe.generation.scores import Tokens
 from onnxpipe.records import FieldError, Record, show
 from onnxpipe.text.tokenizer import Tokenizer
@@ -103,52 +105,55 @@ class GrammarCompiler:
         self._cache: collections.OrderedDict[str, concurrent.futures.Future[Any]] = collections.OrderedDict()
         self._cache_size = cache_size
         self._lock = threading.Lock()
+        self._vocabulary_lock = threading.Lock()
         self._threads = threading.BoundedSemaphore(max_threads)
 
     def warm(self) -> None:
         """Make what all grammars share: the bytes of every token, as a tree."""
-        with self._lock:
+        with self._vocabulary_lock:
             _ = self._vocabulary
 
     def compile(self, source: GrammarSource) -> "Grammar":
-        """The grammar, from the cache or made in a thread of its own; blocks, so not for an event loop.
+        """The grammar, when it is there; blocks, so not for an event loop. Raises what `start` and its `wait` do."""
+        started = self.start(source)
+        while (grammar := started.wait(self._seconds)) is None:
+            pass
+        return grammar
 
-        Raises UnprocessableInput when it is wrong, too large, or not done in time (`seconds`), with llguidance's
-        reason; Overloaded when as many as allowed are being made.
+    def start(self, source: GrammarSource) -> "StartedGrammar":
+        """A grammar from the cache, or one that is being made in a thread of its own.
+
+        Raises UnprocessableInput when it is too large or no grammar; Overloaded when as many as allowed are being made.
         """
         text = _lark(self._library, source)
         if len(text) > self._max_characters:
             raise UnprocessableInput(
                 f"the grammar is too large: expected at most {self._max_characters} characters, given {len(text)}"
             )
-        try:
-            matcher = self._find_or_start(text).result(self._seconds)
-        except TimeoutError:  # it stays in the cache: asking again waits for the same thread
-            raise UnprocessableInput(
-                f"the grammar is too complex: it was not compiled within {self._seconds:g} seconds; simplify it"
-            ) from None
-        if matcher.is_error():
-            with self._lock:
-                self._cache.pop(text, None)
-            raise UnprocessableInput(f"the grammar cannot be used: {_reason(matcher)}")
-        return Grammar(matcher, self._size)
+        future = self._find_or_start(text)
+        return StartedGrammar(future, self._seconds, self._size, functools.partial(self._forget, text))
+
+    def _forget(self, text: str) -> None:
+        with self._lock:
+            self._cache.pop(text, None)
 
     def _find_or_start(self, text: str) -> "concurrent.futures.Future[Any]":
         with self._lock:
             if (future := self._cache.get(text)) is None:
-                vocabulary = self._vocabulary
                 if not self._threads.acquire(blocking=False):
                     raise Overloaded("too many grammars are being compiled; try again later")
                 future = self._cache[text] = concurrent.futures.Future()
                 # a daemon: native code cannot be stopped, and must not keep the process from ending
-                threading.Thread(target=self._make, args=(vocabulary, text, future), daemon=True).start()
+                threading.Thread(target=self._make, args=(text, future), daemon=True).start()
             self._cache.move_to_end(text)
             while len(self._cache) > self._cache_size:
                 self._cache.popitem(last=False)
             return future
 
-    def _make(self, vocabulary: Any, text: str, future: "concurrent.futures.Future[Any]") -> None:
+    def _make(self, text: str, future: "concurrent.futures.Future[Any]") -> None:
         try:
+            with self._vocabulary_lock:
+                vocabulary = self._vocabulary
             limits = self._library.LLParserLimits(max_lexer_states=_MAX_STATES, verbose_errors=False)
             future.set_result(self._library.LLMatcher(vocabulary, text, log_level=0, limits=limits))
         except BaseException as error:  # noqa: BLE001 - for the one who waits
@@ -161,73 +166,60 @@ class GrammarCompiler:
         return self._library.LLTokenizer(_Vocabulary(self._tokenizer, self._size, self._eos), eos_token=self._eos)
 
 
-class Grammar:
-    """A compiled grammar; `begin` follows it from its beginning."""
+class StartedGrammar:
+    """A grammar that is being made, or has been."""
 
-    def __init__(self, matcher: Any, vocabulary_size: int) -> None:
-        self._matcher = matcher
+    def __init__(
+        self,
+        future: "concurrent.futures.Future[Any]",
+        limit_seconds: float,
+        vocabulary_size: int,
+        forget: Callable[[], None],
+    ) -> None:
+        self._future = future
+        self._limit_seconds = limit_seconds
+        self._deadline = time.monotonic() + limit_seconds
         self._size = vocabulary_size
+        self._forget = forget
 
-    def begin(self) -> "GrammarMatcher":
-        """A matcher for a new text."""
-        return GrammarMatcher(self._matcher, self._size)
+    def wait(self, seconds: float) -> "Grammar | None":
+        """The grammar; None when it is not there after so many seconds.
+
+        Raises UnprocessableInput when it is wrong, with llguidance's reason, or not done within the limit.
+        """
+        try:
+            matcher = self._future.result(min(seconds, max(0.0, self._deadline - time.monotonic())))
+        except TimeoutError:  # it stays in the cache: asking again waits for the same thread
+            if time.monotonic() < self._deadline:
+                return None
+            raise UnprocessableInput(
+                f"the grammar is too complex: it was not compiled within {self._limit_seconds:g} seconds; simplify it"
+            ) from None
+        if matcher.is_error():
+            self._forget()
+            raise UnprocessableInput(f"the grammar cannot be used: {reason(matcher)}")
+        return Grammar(matcher, self._size)
 
     def rows(self) -> "GrammarRows":
-        """Matchers for the rows of a search, which begins with one."""
-        return GrammarRows(self.begin())
-
-
-class GrammarMatcher:
-    """A text on its way through a grammar."""
-
-    def __init__(self, matcher: Any, vocabulary_size: int) -> None:
-        self._matcher = matcher.deep_copy()
-        self._size = vocabulary_size
-        self._mask = np.zeros(-(-vocabulary_size // 32), dtype=np.int32)
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether the text is complete and nothing but its end may follow."""
-        return bool(self._matcher.is_stopped())
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the text may end here, though it may also go on."""
-        return bool(self._matcher.is_accepting())
-
-    def allowed(self) -> NDArray[np.bool_]:
-        """Which tokens may follow (V,).
-
-        Raises UnprocessableInput when the grammar has become too complex, or when no token can go on with it.
-        """
-        self._matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
-        if self._matcher.is_error():  # else the end of text would be allowed, as if all were well
-            reason = _reason(self._matcher)
-            if reason.startswith("NoExtension"):
-                raise UnprocessableInput("the grammar wants characters that no token of the model can spell")
-            raise UnprocessableInput(f"the grammar is too complex: {reason}; simplify it")
-        bits = np.unpackbits(self._mask.view(np.uint8), count=self._size, bitorder="little")
-        return bits.view(np.bool_)
-
-    def mask(self, scores: Floats) -> Floats:
-        """The scores (V,) with -inf for each token that may not follow."""
-        return np.where(self.allowed(), scores, np.float32(-np.inf))
-
-    def accept(self, token: int) -> None:
-        """Go on with a token. Raises InvalidInput when it may not follow."""
-        if not self._matcher.consume_token(token):
-            raise InvalidInput(f"the grammar does not allow token {token} here: {_reason(self._matcher)}")
-
-    def copy(self) -> "GrammarMatcher":
-        """An independent matcher at the same place, for a text that goes on in two ways."""
-        return GrammarMatcher(self._matcher, self._size)
+        """Matchers for the rows of a search, which begins with one; they wait for the grammar."""
+        return GrammarRows(self)
 
 
 class GrammarRows:
-    """The matchers of a search's rows (`results.Follower`): masks their scores and goes with their tokens."""
+    """The matchers of a search's rows (`results.Follower`): masks their scores and goes with their tokens.
 
-    def __init__(self, first: GrammarMatcher) -> None:
-        self._rows = [first]
+    There are none before `wait` says so.
+    """
+
+    def __init__(self, started: StartedGrammar) -> None:
+        self._started = started
+        self._rows: list[GrammarMatcher] = []
+
+    def wait(self, seconds: float) -> bool:
+        """Whether the grammar is there, after so many seconds at most. Raises as `StartedGrammar.wait`."""
+        if not self._rows and (grammar := self._started.wait(seconds)) is not None:
+            self._rows = [grammar.begin()]
+        return bool(self._rows)
 
     def __call__(self, _: Tokens, scores: Floats, /) -> Floats:
         """Scores (R, V) with -inf for each token that may not follow in its row."""
@@ -273,13 +265,6 @@ def _lark(library: Any, source: GrammarSource) -> str:
         except (ValueError, TypeError, RecursionError) as error:
             raise UnprocessableInput(f"the grammar's schema is not JSON ({error})") from None
     return f'%llguidance {{"no_forcing": true}}\nstart: {start}'
-
-
-def _reason(matcher: Any) -> str:
-    """What llguidance says, in a line, without the place in a text that the user never saw."""
-    lines = str(matcher.get_error()).splitlines() or [""]
-    line = next((line for line in lines if line.startswith("error: ")), lines[0])
-    return line.removeprefix("error: ").split("): ", 1)[-1].strip()
 
 
 def _library() -> Any:  # untyped as a whole: its own annotations name tokens and masks in types of their own

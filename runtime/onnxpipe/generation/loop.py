@@ -24,7 +24,7 @@ from onnxpipe.session import Array
 _CHUNK_ALONE, _CHUNK_BESIDE_OTHERS = 512, 128
 # Fewer where the log probabilities of all of them are wanted: a whole vocabulary's for each.
 _CHUNK_WITH_LOGPROBS = 32
-# What an idle batch may keep of its buffers.
+# What idle batches may keep of their buffers, all together.
 _IDLE_BYTES = 64 * 2**20
 
 _NOTHING = Step(np.zeros(0, np.int64), np.zeros(0, np.intp))
@@ -35,8 +35,9 @@ class Job:
     """A request in the loop: what it writes behind, how it is searched, and how many rows and tokens it may take.
 
     `prompt` (P,) are the decoder's first tokens; `encode` gives the encoder's keys and values in encoder-decoder
-    models. `deadline` is on the clock of `time.monotonic`. With `prompt_logprobs` those of the prompt's tokens from the
-    second on are gathered in `prompt_scores`.
+    models, for `source_length` positions. `deadline` is on the clock of `time.monotonic`. With `prompt_logprobs` those
+    of the prompt's tokens from the second on are gathered in `prompt_scores`. Rows that get longer than `reread_at` are
+    read anew.
     """
 
     search: Search
@@ -44,8 +45,10 @@ class Job:
     rows: int
     total_length: int
     encode: Callable[[], Mapping[str, Array]] | None = None
+    source_length: int = 0
     deadline: float | None = None
     prompt_logprobs: bool = False
+    reread_at: int | None = None
     prompt_scores: list[float] = dataclasses.field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -54,6 +57,8 @@ class Job:
         self.batch: Batch | None = None
         self.done = False
         self.error: BaseException | None = None
+        self.anew: list[Text] = []  # its rows, while they are read again
+        self.anew_logits: list[Floats] = []  # behind those that have been
 
 
 class TokenLoop:
@@ -159,7 +164,7 @@ class TokenLoop:
                 job.batch.leave(job.text)
         self._leaving.clear()
         for batch in self._batches.values():
-            batch.rest(_IDLE_BYTES)
+            batch.rest(_IDLE_BYTES // len(self._batches))
 
     def _advance(self) -> None:
         """One step: let in who fits, read a piece of one prompt, and write a token of all others."""
@@ -188,7 +193,8 @@ class TokenLoop:
         if not self._running:
             job.error = UnprocessableInput(
                 f"{job.total_length} tokens in {job.rows} rows take {needed / 1e6:.0f} MB of keys and values, but at "
-                f"most {self._budget_bytes / 1e6:.0f} MB are allowed: shorten the input, or ask for fewer tokens"
+                f"most {self._budget_bytes / 1e6:.0f} MB are allowed: shorten the input, or ask for fewer tokens or "
+                "rows (beams, texts)"
             )
             job.done = True
             return True
@@ -198,9 +204,12 @@ class TokenLoop:
         """The next piece of a prompt; behind its end comes the first token."""
         batch, text = job.batch, job.text
         assert batch is not None  # noqa: S101 - as above
+        count = _CHUNK_BESIDE_OTHERS if beside_others else _CHUNK_ALONE
+        if job.anew:
+            self._read_anew(job, batch, count)
+            return
         if not text.blocks:
             batch.enter(text, job.total_length, job.encode() if job.encode else None)
-        count = _CHUNK_BESIDE_OTHERS if beside_others else _CHUNK_ALONE
         if job.prompt_logprobs:
             count = _CHUNK_WITH_LOGPROBS
         if job.encode:
@@ -213,6 +222,21 @@ class TokenLoop:
         if text.length == len(text.prompt):
             self._search(job, logits[-1:])
 
+    def _read_anew(self, job: Job, batch: Batch, count: int) -> None:
+        """The next piece of a row that is read again; when all have been, their next tokens come."""
+        row = len(job.anew_logits)
+        one = job.anew[row]
+        # a slot is a block, for there is no encoder; it changes when others leave
+        one.blocks = [int(job.text.slots[row])]
+        logits = batch.read_prompt(one, count)
+        if one.length < len(one.prompt):
+            return
+        job.anew_logits.append(logits[-1].copy())
+        if len(job.anew_logits) == len(job.anew):
+            rows = np.stack(job.anew_logits)
+            job.anew, job.anew_logits = [], []
+            self._search(job, rows)
+
     def _search(self, job: Job, logits: Floats) -> None:
         """The next tokens of a request, from the logits of its rows."""
         last = job.deadline is not None and time.monotonic() >= job.deadline
@@ -222,6 +246,10 @@ class TokenLoop:
         job.steps.append(step)
         if not job.search.rows:
             self._end(job, None)
+        elif job.text.length == job.reread_at:
+            job.anew = [Text(row) for row in job.search.tokens.copy()]
+            # it takes no part in steps; what they write into the slots of such texts comes behind what is read
+            job.text.tokens, job.text.length = job.text.tokens[:0], job.text.length + 1
 
     def _guarded(self, job: Job, work: Callable[[], None]) -> None:
         """Do what concerns one request; when it fails only that one does."""
@@ -252,4 +280,5 @@ def _rows(logits: Floats, slots: Slots) -> Floats:
 def _size_bytes(job: Job) -> int:
     """Memory of all keys and values that a request may come to."""
     assert job.batch is not None  # noqa: S101 - set when it was submitted
-    return job.rows * job.total_length * job.batch.bytes_per_position
+    own = job.rows * job.total_length * job.batch.bytes_per_position
+    return own + job.source_length * job.batch.bytes_per_source_position

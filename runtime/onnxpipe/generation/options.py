@@ -18,6 +18,8 @@ _EOS = "A token, or several, that ends a text."
 # What makes the choice of tokens random when a request names it.
 _SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
 _TOKEN_LISTS = ("suppress_tokens", "begin_suppress_tokens")
+# Rows that one input may take: each has scores for the whole vocabulary, and keys and values of its own.
+_MAX_ROWS = 64
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,9 @@ class GenerationParameters(Record):
     seed: int | None = parameter(
         None, ge=0, le=2**64 - 1, description="The same seed draws the same text. Absent: another one each time."
     )
-    num_beams: int | None = parameter(None, ge=1, description="Texts that beam search follows at once; 1: no beams.")
+    num_beams: int | None = parameter(
+        None, ge=1, le=_MAX_ROWS, description="Texts that beam search follows at once; 1: no beams."
+    )
     num_beam_groups: int | None = parameter(
         None, ge=1, description="Groups of beams that avoid each other's tokens (diverse beam search)."
     )
@@ -70,7 +74,10 @@ class GenerationParameters(Record):
         None, ge=1, le=10, aliases=("n",), description="How many texts come back for one input."
     )
     best_of: int | None = parameter(
-        None, ge=1, description="Draw this many texts and return those with the highest mean log probability."
+        None,
+        ge=1,
+        le=_MAX_ROWS,
+        description="Draw this many texts and return those with the highest mean log probability.",
     )
     repetition_penalty: float | None = parameter(
         None, gt=0, le=100, description="Tokens that have occurred, in the prompt too, become less likely; 1 is off."

@@ -34,6 +34,11 @@ class WritingPipeline(Pipeline[I, P, R]):
         super().__init__(model)
         self._writer = writer_of(model)
 
+    @property
+    def has_encoder(self) -> bool:
+        """Whether the model reads a text as a whole and writes another about it."""
+        return self._writer.has_encoder
+
     def stream(self, inputs: I, **parameters: object) -> Iterator[tuple[int, Token]]:
         """The number of a text and its next token, as they come; closing the iterator ends the work.
 

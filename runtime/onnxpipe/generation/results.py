@@ -75,6 +75,10 @@ class Search(Protocol):
     def rows(self) -> int:
         """How many rows the next step takes the scores of; 0 when all is done."""
 
+    @property
+    def tokens(self) -> Tokens:
+        """All tokens (rows, T) of the rows, the prompt's included: a view that the next step changes."""
+
     def step(self, logits: Floats, *, last: bool = False) -> Step:
         """Go on by one token with logits (rows, V), which are not kept; with `last` (time is up) all texts end here.
 
@@ -94,3 +98,11 @@ class Follower(Protocol):
 
     def follow(self, parents: NDArray[np.intp], tokens: Tokens) -> None:
         """Rows became copies of `parents` (R',) with one more token (R',)."""
+
+
+@runtime_checkable
+class Awaited(Protocol):
+    """A processor that is being made in another thread."""
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it is ready, after so many seconds at most. Raises what its making does."""

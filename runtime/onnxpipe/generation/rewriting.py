@@ -88,7 +88,7 @@ def compose(
     with, when not as always, and `forced` the token that must follow.
     """
     return writer.compose(
-        np.array(writer.section.decoder_prompt if prompt is None else prompt, np.int64),
+        writer.decoder_prompt if prompt is None else np.array(prompt, np.int64),
         writer.options(parameters, *tasks, **({} if forced is None else {"forced_bos_token_id": forced})),
         source=source,
         clean_up=parameters.clean_up_tokenization_spaces,

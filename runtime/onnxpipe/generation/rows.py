@@ -11,7 +11,7 @@ from onnxpipe.generation.logits import Processor
 from onnxpipe.generation.options import GenerationOptions
 from onnxpipe.generation.processors import make_processors, process
 from onnxpipe.generation.results import Choice, FinishReason, Follower, Generated, LogprobOptions, Step, Stops
-from onnxpipe.generation.sampling import draw, make_generators, random_seed, token_logprobs, top_tokens
+from onnxpipe.generation.sampling import draw, make_generators, settled_seed, token_logprobs, top_tokens
 from onnxpipe.generation.scores import Tokens, no_token_left
 
 
@@ -41,7 +41,7 @@ class RowSearch:
         self._logprobs = LogprobOptions() if logprobs is None and self._is_ranked else logprobs
         self._history = History(prompt)
         count = options.rows
-        self._seed = (random_seed() if options.seed is None else options.seed) if options.do_sample else None
+        self._seed = settled_seed(options.seed) if options.do_sample else None
         self._generators = [] if self._seed is None else make_generators(self._seed, count)
         self._sequences = list(range(count))  # of each row
         self._kept: list[list[Choice]] = [[] for _ in range(count)]
@@ -51,6 +51,11 @@ class RowSearch:
     def rows(self) -> int:
         """See Search."""
         return min(len(self._sequences), self._history.rows)
+
+    @property
+    def tokens(self) -> Tokens:
+        """See Search."""
+        return self._history.tokens
 
     def step(self, logits: Floats, *, last: bool = False) -> Step:
         """See Search."""
@@ -75,11 +80,16 @@ class RowSearch:
         return step
 
     def results(self) -> list[Generated]:
-        """See Search."""
+        """See Search. With `best_of` those that are returned come first: the highest mean log probability of all its
+        tokens, the end included, makes a text the best, and of equal ones the first. The losers keep their order. So it
+        is in text generation inference 3.3.6 (router/src/infer/mod.rs, generate_best_of).
+        """
         texts = [self._results[sequence] for sequence in sorted(self._results)]
-        if self._is_ranked:
-            texts.sort(key=lambda text: -(text.score or 0.0))
-        return texts
+        if not self._is_ranked:
+            return texts
+        ranked = sorted(range(len(texts)), key=lambda number: -(texts[number].score or 0.0))
+        wanted = self._options.num_return_sequences
+        return [texts[number] for number in ranked[:wanted] + sorted(ranked[wanted:])]
 
     def _choose(self, scores: Floats, origins: NDArray[np.intp]) -> Tokens:
         if not self._generators:

@@ -17,8 +17,10 @@ def make_generators(seed: int, count: int) -> list[np.random.Generator]:
     return [np.random.default_rng([seed, row]) for row in range(count)]
 
 
-def random_seed() -> int:
-    """A seed that nobody can foresee, below 2**64."""
+def settled_seed(given: int | None) -> int:
+    """The seed that was given; where none was, one that nobody can foresee, below 2**64."""
+    if given is not None:
+        return given
     return int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
 
 

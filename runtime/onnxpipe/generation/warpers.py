@@ -6,6 +6,8 @@ the other side; and where `top_p` cuts between tokens with equal scores, the lat
 chance which.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,28 +32,12 @@ def temperature(value: float) -> Processor:
 
 def top_k(k: int, keep: int = 1) -> Processor:
     """The `k` best tokens, and those equal to the last of them."""
-
-    def apply(_: Tokens, scores: Floats) -> Floats:
-        changed = np.full_like(scores, -np.inf)
-        for row, given in zip(changed, scores, strict=True):
-            kept = largest(given, max(k, keep))
-            row[kept] = given[kept]
-        return changed
-
-    return apply
+    return _keeping(lambda scores: largest(scores, max(k, keep)))
 
 
 def top_p(p: float, keep: int = 1) -> Processor:
     """The fewest best tokens whose probabilities add up to `p` (Holtzman et al. 2020, "The Curious Case")."""
-
-    def apply(_: Tokens, scores: Floats) -> Floats:
-        changed = np.full_like(scores, -np.inf)
-        for row, given in zip(changed, scores, strict=True):
-            kept = _nucleus(given, p, keep)
-            row[kept] = given[kept]
-        return changed
-
-    return apply
+    return _keeping(lambda scores: _nucleus(scores, p, keep))
 
 
 def min_p(p: float, keep: int = 1) -> Processor:
@@ -87,20 +73,25 @@ def eta_cutoff(eta: float, keep: int = 1) -> Processor:
 
 def typical_p(mass: float, keep: int = 1) -> Processor:
     """The tokens whose surprise is nearest the expected one, until they add up to `mass` (Meister et al. 2022)."""
-
-    def apply(_: Tokens, scores: Floats) -> Floats:
-        changed = np.full_like(scores, -np.inf)
-        for row, given in zip(changed, scores, strict=True):
-            kept = _typical(given, mass, keep)
-            row[kept] = given[kept]
-        return changed
-
-    return apply
+    return _keeping(lambda scores: _typical(scores, mass, keep))
 
 
 def renormalize(_: Tokens, scores: Floats) -> Floats:
     """Log probabilities: what is left adds up to 1 again."""
     return log_softmax(scores)
+
+
+def _keeping(kept_of: Callable[[Floats], NDArray[np.intp]]) -> Processor:
+    """The tokens whose indices are given for each row's scores (V,)."""
+
+    def apply(_: Tokens, scores: Floats) -> Floats:
+        changed = np.full_like(scores, -np.inf)
+        for row, given in zip(changed, scores, strict=True):
+            kept = kept_of(given)
+            row[kept] = given[kept]
+        return changed
+
+    return apply
 
 
 def _remove(scores: Floats, removed: NDArray[np.bool_], keep: int) -> Floats:

@@ -1,5 +1,6 @@
 """What a model writes: prompts in tokens to texts, token by token or whole, all requests of a model in one loop."""
 
+import collections
 import dataclasses
 import functools
 import time
@@ -15,7 +16,7 @@ from onnxpipe.generation.detokenize import token_text
 from onnxpipe.generation.loop import Job, TokenLoop
 from onnxpipe.generation.options import GenerationOptions, GenerationParameters, read_defaults, resolve
 from onnxpipe.generation.processors import check_token_ids
-from onnxpipe.generation.results import FinishReason, Follower, Generated, LogprobOptions
+from onnxpipe.generation.results import Awaited, FinishReason, Follower, Generated, LogprobOptions
 from onnxpipe.generation.search import make_search
 from onnxpipe.generation.transcript import Manner, StopWatch, Token, Transcript
 from onnxpipe.machine import inspect_machine
@@ -26,6 +27,8 @@ from onnxpipe.session import Array, Session
 # the share of this process's memory that keys and values of one model may take
 _CACHE_SHARE = 0.25
 _CACHE_BYTES_WHEN_UNKNOWN = 2**30
+# seconds in which a request that waits for something else than the model can be left
+_MOMENT = 0.05
 
 _writers: "weakref.WeakKeyDictionary[Model, Writer]" = weakref.WeakKeyDictionary()
 
@@ -65,6 +68,11 @@ class Writer:
     def has_encoder(self) -> bool:
         """Whether what it reads and what it writes are separate texts."""
         return self._encoder is not None
+
+    @property
+    def decoder_prompt(self) -> Ids:
+        """The tokens (P,) that a text about a source begins with."""
+        return np.array(self.section.decoder_prompt, np.int64)
 
     @property
     def vocabulary_size(self) -> int:
@@ -125,10 +133,12 @@ class Writer:
             options.rows,
             total,
             encode,
+            0 if source is None else len(source),
             deadline=None if options.max_time is None else time.monotonic() + options.max_time,
             prompt_logprobs=prompt_logprobs,
+            reread_at=self.section.reread_at,
         )
-        return Composition(self, job, manner)
+        return Composition(self, job, manner, [processor for processor in extra if isinstance(processor, Awaited)])
 
     def _encode(self, source: Ids) -> Mapping[str, Array]:
         """Keys and values (heads, S, D) of every cross-attention."""
@@ -144,15 +154,30 @@ class Writer:
 class Composition:
     """One request: texts that are being written."""
 
-    def __init__(self, writer: Writer, job: Job, manner: Manner) -> None:
+    def __init__(self, writer: Writer, job: Job, manner: Manner, awaited: Sequence[Awaited] = ()) -> None:
         self._writer = writer
         self._manner = manner
+        self._awaited = awaited
         self.job = job
+
+    def wait(self) -> Iterator[None]:
+        """An item for each moment that what the search needs is not there yet; its time is counted from then on."""
+        begin = time.monotonic()
+        for processor in self._awaited:
+            while not processor.wait(_MOMENT):
+                yield
+        if self.job.deadline is not None:
+            self.job.deadline += time.monotonic() - begin
+
+    @property
+    def new_tokens(self) -> int:
+        """Tokens of all finished texts."""
+        return sum(len(text.ids) for text in self.job.search.results())
 
     @property
     def token_count(self) -> int:
         """Tokens of the prompt and of all finished texts."""
-        return len(self.job.prompt) + sum(len(text.ids) for text in self.job.search.results())
+        return len(self.job.prompt) + self.new_tokens
 
     @property
     def prompt_tokens(self) -> list[tuple[int, str, float | None]]:
@@ -171,7 +196,9 @@ class Composition:
             yield from tokens
 
     def steps(self) -> Iterator[list[tuple[int, Token]]]:
-        """`stream` by steps of the model: what each brought, which may be nothing."""
+        """`stream` by steps of the model, and moments of waiting before: what each brought, which may be nothing."""
+        for _ in self.wait():
+            yield []
         transcripts: dict[int, Transcript] = {}
         for step in self._writer.loop.steps(self.job):
             yield [
@@ -210,6 +237,8 @@ def writer_of(model: Model) -> Writer:
 
 def write_all(writer: Writer, compositions: Sequence[Composition]) -> None:
     """Write several requests together. Raises what the first that fails does."""
+    for composition in compositions:
+        collections.deque(composition.wait(), maxlen=0)
     writer.loop.run([composition.job for composition in compositions])
 
 

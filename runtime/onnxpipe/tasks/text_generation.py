@@ -1,6 +1,7 @@
 """text-generation: how a text goes on.
 
-Models: decoders, from GPT-2 to Llama, Qwen and Gemma.
+Models: decoders, from GPT-2 to Llama, Qwen and Gemma. Encoder-decoder models do not list the task, but are served by it
+where clients of text generation inference ask: the input is what they read, and the new text all that comes back.
 Reference: transformers 4.57.6 `generate`, and text generation inference for `details`; but 100 new tokens where neither
 the request nor the model says how many, and sampling only where one of them asks for it.
 """
@@ -10,7 +11,9 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-from onnxpipe.errors import InvalidInput, UnsupportedModel
+import numpy as np
+
+from onnxpipe.errors import InvalidInput
 from onnxpipe.generation.decoder import Ids
 from onnxpipe.generation.detokenize import token_text
 from onnxpipe.generation.grammar import GrammarCompiler, GrammarSource
@@ -18,7 +21,6 @@ from onnxpipe.generation.options import GenerationOptions, GenerationParameters
 from onnxpipe.generation.pipeline import Writing, WritingPipeline
 from onnxpipe.generation.results import FinishReason, Follower, LogprobOptions
 from onnxpipe.generation.writer import Composition, Written
-from onnxpipe.pipeline import Model
 from onnxpipe.records import FieldError, parameter
 
 _TASK = "text-generation"
@@ -29,7 +31,7 @@ class Parameters(GenerationParameters):
     """How the text is read and goes on, and what is told about it."""
 
     return_full_text: bool | None = parameter(
-        None, description="Whether the answer begins with the input. Absent: it does not."
+        None, description="Whether the answer begins with the input that it continues. Absent: it does not."
     )
     details: bool = parameter(False, description="Whether each token is told, with its log probability.")
     decoder_input_details: bool = parameter(
@@ -108,25 +110,19 @@ class TextGeneration(WritingPipeline[str, Parameters, list[Generated]]):
     [Generated(generated_text=' little girl named Lily who loved to', details=None)]
     """
 
-    def __init__(self, model: Model) -> None:
-        super().__init__(model)
-        if self._writer.has_encoder:
-            raise UnsupportedModel(
-                f"{model.bundle.manifest.id} has an encoder, so it cannot go on from a text; it serves: "
-                f"{', '.join(model.bundle.manifest.tasks)}"
-            )
-
     def preprocess(self, inputs: str, parameters: Parameters) -> Writing[list[Generated]]:
         """The text's tokens, the last of them where they are too many."""
         options = self.options(parameters)
         ids = self.model.tokenizer.encode(inputs, side="left").ids
         if not ids.size:
             raise InvalidInput("the text has no tokens: expected at least one character that this model reads")
-        prompt = self._writer.fitting(ids if parameters.truncate is None else ids[-parameters.truncate :], options)
-        composition = self.compose(prompt, parameters, options)
+        read = ids if parameters.truncate is None else self.last_tokens(ids, parameters.truncate)
+        if not self.has_encoder:
+            read = self._writer.fitting(read, options)
+        composition = self.compose(read, parameters, options)
         finish = functools.partial(self.results, inputs, parameters, composition)
         return Writing(
-            rows=(), finish=lambda _: finish(), truncated_tokens=len(ids) - len(prompt), composition=composition
+            rows=(), finish=lambda _: finish(), truncated_tokens=len(ids) - len(read), composition=composition
         )
 
     @property
@@ -138,17 +134,29 @@ class TextGeneration(WritingPipeline[str, Parameters, list[Generated]]):
         """The parameters over the model's defaults."""
         return self._writer.options(parameters, _TASK)
 
+    def last_tokens(self, ids: Ids, count: int) -> Ids:
+        """The last `count` tokens of an input; what an encoder expects at its beginning, such as <s>, stays there."""
+        if len(ids) <= count or not self.has_encoder:
+            return ids[-count:]
+        tokenizer = self.model.tokenizer
+        begin = next((place for place, token in enumerate(ids.tolist()) if not tokenizer.is_special(token)), 0)
+        begin = min(begin, count - 1)
+        return np.concatenate([ids[:begin], ids[begin - count :]])
+
     def compose(
-        self, prompt: Ids, parameters: Parameters, options: GenerationOptions, *, include_stop: bool = True
+        self, ids: Ids, parameters: Parameters, options: GenerationOptions, *, include_stop: bool = True
     ) -> Composition:
-        """A request that goes on from tokens (P,). Raises UnprocessableInput for a grammar that cannot be followed."""
+        """A request for the tokens of an input (P,). Raises UnprocessableInput for a grammar that is none; one that
+        cannot be followed is told of when the request is written.
+        """
         grammar: Sequence[Follower] = ()
         if parameters.grammar is not None:
-            grammar = (self._grammars.compile(parameters.grammar).rows(),)
+            grammar = (self._grammars.start(parameters.grammar).rows(),)
         told = parameters.details or parameters.decoder_input_details or parameters.top_n_tokens
         return self._writer.compose(
-            prompt,
+            self._writer.decoder_prompt if self.has_encoder else ids,
             options,
+            source=ids if self.has_encoder else None,
             extra=grammar,
             logprobs=LogprobOptions(top_n=parameters.top_n_tokens or 0) if told else None,
             prompt_logprobs=parameters.decoder_input_details,
@@ -168,7 +176,7 @@ class TextGeneration(WritingPipeline[str, Parameters, list[Generated]]):
         """What is answered when all texts of a composition are there."""
         texts = composition.texts()
         wanted = parameters.num_return_sequences or 1
-        begin = inputs if parameters.return_full_text else ""
+        begin = inputs if parameters.return_full_text and not self.has_encoder else ""
         results = []
         for text in texts[:wanted]:
             details = None

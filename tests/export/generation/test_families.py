@@ -15,6 +15,7 @@ def step(position_ids, total):
         input_ids=torch.zeros_like(position_ids),
         position_ids=position_ids,
         logit_positions=torch.zeros(rows, 1, dtype=torch.int64),
+        text_lengths=torch.full((rows,), total, dtype=torch.int32),
         past=(),
     )
 

@@ -21,8 +21,8 @@ def decode(file, texts):
 @pytest.mark.parametrize(("bits", "tolerance"), [(8, 0.05), (4, 0.7)])
 def test_blocks_stay_near_the_float_logits(traced, tmp_path, bits, tolerance):
     model, files = traced("llama")
-    # four packed products, with the attention's output, gate, up and down of two layers, and the head
-    assert quantize_blocks(files["decoder"], tmp_path / "blocks.onnx", bits=bits, block_size=32) == 11
+    # queries, keys and values, the attention's output, gate and up, and down of two layers; and the head
+    assert quantize_blocks(files["decoder"], tmp_path / "blocks.onnx", bits=bits, block_size=32) == 2 * 4 + 1
     prompt = random_tokens(13)
     found = Decoder(tmp_path / "blocks.onnx", rows=1, size=16).run([prompt], [0])
     assert error(found[0], reference_logits(model, prompt)[-1:]) < tolerance
@@ -85,3 +85,12 @@ def test_a_graph_without_products_is_refused(tmp_path):
         quantize_blocks(tmp_path / "model.onnx", tmp_path / "out.onnx", bits=4, block_size=32)
     with pytest.raises(UnsupportedModel, match="this graph cannot be int8"):
         quantize_channels(tmp_path / "model.onnx", tmp_path / "out.onnx", block_size=32)
+
+
+@pytest.mark.parametrize(("name", "layers"), [("llama", 2), ("gemma2", 2), ("qwen3", 2), ("t5, gated", 3)])
+def test_the_two_halves_of_a_gated_layer_are_one_product(traced, tmp_path, name, layers):
+    _, files = traced(name)
+    floats = sum(node.op_type == "MatMul" for node in onnx.load(files["decoder"]).graph.node)
+    assert floats - quantize_blocks(files["decoder"], tmp_path / "blocks.onnx", bits=4, block_size=32) == layers
+    operators = [node.op_type for node in onnx.load(tmp_path / "blocks.onnx").graph.node]
+    assert operators.count("Split") == layers

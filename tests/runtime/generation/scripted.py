@@ -40,7 +40,7 @@ class ScriptedDecoder:
         self.cache.clear()
         self.sources.clear()
 
-    def run(self, first, tokens, lengths, positions):
+    def run(self, first, tokens, lengths, positions, whole=None):
         rows, count = tokens.shape
         assert count == 1 or rows == 1 or not lengths.any(), "a graph takes several tokens of one row or of new ones"
         self.runs.append((rows, count))

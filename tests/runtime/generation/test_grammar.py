@@ -244,7 +244,8 @@ def test_copies_go_their_own_ways(compiler, load_kind):
 def test_rows_follow_their_parents(compiler, load_kind):
     tokenizer = load_kind("byte-level")
     a, b, c = (tokenizer.id(letter) for letter in "abc")
-    rows = compiler().compile(GrammarSource(type="regex", value="a+b|c")).rows()
+    rows = compiler().start(GrammarSource(type="regex", value="a+b|c")).rows()
+    assert rows.wait(10)
     scores = np.zeros((1, tokenizer.size + 37), np.float32)
     tokens = np.zeros((1, 1), np.int64)
     assert set(np.flatnonzero(np.isfinite(rows(tokens, scores)[0]))) >= {a, c}
@@ -329,7 +330,7 @@ def test_the_same_grammar_is_compiled_once(compiler, monkeypatch):
     fresh = compiler(cache_size=2)
     made = []
     original = fresh._make
-    monkeypatch.setattr(fresh, "_make", lambda *arguments: (made.append(arguments[1]), original(*arguments)))
+    monkeypatch.setattr(fresh, "_make", lambda *arguments: (made.append(arguments[0]), original(*arguments)))
     one, two, three = (GrammarSource(type="regex", value=value) for value in ("a", "b", "c"))
     for source in (one, one, two, one, three, one, two):  # two makes room for three
         fresh.compile(source)
@@ -365,10 +366,13 @@ def test_a_slow_grammar_is_given_up_in_time_and_cannot_pile_up(load_kind, monkey
             compiler.compile(source)
     with pytest.raises(Overloaded):
         compiler.compile(sources[2])
+    waiting = compiler.start(sources[0]).rows()
+    assert not waiting.wait(0)
     slow.go.set()
     deadline = time.monotonic() + 20
     while not all(future.done() for future in list(compiler._cache.values())) and time.monotonic() < deadline:
         time.sleep(0.01)
+    assert waiting.wait(0)
     assert compiler.compile(sources[0]).begin().allowed()[tokenizer.id("a")]
 
 

@@ -35,7 +35,7 @@ def job(prompt=(5, 6, 7), *, source=None, **parameters):
     prompt = np.array(prompt)
     found, rows, total = search(prompt, **parameters)
     encode = None if source is None else lambda: {"cross_key_values.0.key": np.full((1, 1, 1), source, np.float32)}
-    return Job(found, prompt, rows, total, encode)
+    return Job(found, prompt, rows, total, encode, 0 if source is None else 1)
 
 
 def answers(one):
@@ -181,6 +181,13 @@ def test_a_request_beyond_the_memory_for_keys_and_values_is_refused():
         Server(budget_bytes=400).loop.run([job(range(3, 18), max_new_tokens=200)])
 
 
+def test_the_keys_and_values_of_a_source_count_too():
+    two = {"source": 3, "num_beams": 2}  # two rows of 15 positions, and one of the source, of 4 bytes each
+    Server(budget_bytes=124).loop.run([job(**two)])
+    with pytest.raises(UnprocessableInput, match=r"15 tokens in 2 rows take .* or ask for fewer tokens or rows"):
+        Server(budget_bytes=123).loop.run([job(**two)])
+
+
 def test_requests_wait_until_there_is_memory():
     # one row of 14 positions, of 4 bytes each
     server, jobs = Server(budget_bytes=56), [job((4, number)) for number in range(3, 9)]
@@ -246,6 +253,14 @@ def test_an_idle_loop_keeps_little_memory(monkeypatch):
     server = Server()
     server.loop.run([job(range(3, 23), max_new_tokens=60)])
     assert server.decoders[1].size_bytes == 0
+
+
+def test_all_idle_batches_share_what_they_may_keep(monkeypatch):
+    monkeypatch.setattr("onnxpipe.generation.loop._IDLE_BYTES", 1000)
+    server = Server()
+    for beams in (2, 3, 4, 5):
+        server.loop.run([job(source=1, num_beams=beams)])
+    assert sum(decoder.size_bytes for decoder in server.decoders.values()) <= 1000
 
 
 def _drain(server, one):

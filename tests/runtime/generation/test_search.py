@@ -137,12 +137,14 @@ def test_rows_leave_when_their_text_ends() -> None:
         assert told == text.ids.tolist()
 
 
-def test_the_best_of_several_has_the_highest_mean_log_probability() -> None:
-    texts = run({"do_sample": True, "seed": 3, "best_of": 6})
-    assert len(texts) == 6
-    scores = [text.score for text in texts]
-    assert scores == sorted(scores, reverse=True)  # type: ignore[type-var]
-    assert all(text.score == pytest.approx(text.logprobs.mean()) for text in texts if text.logprobs is not None)
+def test_the_best_of_several_has_the_highest_mean_log_probability_and_the_losers_keep_their_order() -> None:
+    drawn = run({"do_sample": True, "seed": 3, "num_return_sequences": 6}, logprobs=LogprobOptions())
+    assert all(text.score == pytest.approx(text.logprobs.mean()) for text in drawn if text.logprobs is not None)
+    ranked = sorted(range(6), key=lambda number: -(drawn[number].score or 0.0))
+    for wanted in (1, 2):
+        texts = run({"do_sample": True, "seed": 3, "best_of": 6, "num_return_sequences": wanted})
+        expected = ranked[:wanted] + sorted(ranked[wanted:])
+        assert [text.ids.tolist() for text in texts] == [drawn[number].ids.tolist() for number in expected]
 
 
 def test_beams_find_a_text_that_is_likelier_than_the_greedy_one() -> None:

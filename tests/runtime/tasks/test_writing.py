@@ -131,8 +131,14 @@ def test_generate_parameters_lie_over_those_beside_them(load):
 def test_what_needs_an_encoder_says_so(load):
     with pytest.raises(UnsupportedModel, match="counter continues texts and cannot do summarization"):
         load("summarization")
-    with pytest.raises(UnsupportedModel, match="counter has an encoder, so it cannot go on from a text"):
-        load("text-generation", encoder=True)
+
+
+def test_text_generation_with_an_encoder_writes_about_the_text(load):
+    pipeline = load("text-generation", encoder=True)
+    (answer,) = pipeline("one two", return_full_text=True, details=True, decoder_input_details=True)
+    assert answer.generated_text == "two three four"
+    assert [token.logprob for token in answer.details.prefill] == [None]
+    assert len(answer.details.tokens) == answer.details.generated_tokens == 4
 
 
 def test_a_translation_of_a_single_pair_takes_any_names(load):
