@@ -56,7 +56,7 @@ def main() -> None:
     if args.genai:
         for precision in ("fp32", "int4"):
             folder = make_genai(args.genai, model, args.cache, precision)
-            candidates[f"onnxruntime-genai {precision}"] = genai_loop(args.genai, folder)
+            candidates[f"onnxruntime-genai {precision}"] = peer_loop(args.genai, "genai", folder)
     rows = measure(candidates, args.repeats)
     sizes = {name: round(file.stat().st_size / 1e6, 1) for name, file in graphs.items()}
     result = {"model": "SmolLM-135M's shape, random", "prompt": PROMPT, "new_tokens": NEW, "threads": THREADS}
@@ -141,11 +141,11 @@ def make_graphs(model: Path, cache: Path) -> dict[str, Path]:
 
 
 def open_session(file: Path) -> Any:  # onnxruntime has no types
-    """A session as the runtime opens it."""
+    """A session as the runtime opens it for decoders."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = THREADS, 1
     options.enable_mem_pattern = False
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.intra_op.spin_duration_us", "10")
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
@@ -278,16 +278,25 @@ def make_genai(python: Path, model: Path, cache: Path, precision: str) -> Path:
     return folder
 
 
-def genai_loop(python: Path, folder: Path) -> Run:
-    """onnxruntime-genai in a process of its own, which waits while others have their turn."""
-    script = Path(__file__).parent / "peers" / "genai_decoder.py"
-    command = [str(python), str(script), str(folder), str(THREADS), str(NEW)]
+def make_gguf(python: Path, model: Path, cache: Path, kind: str) -> Path:
+    """The same weights for llama.cpp and OpenVINO GenAI, made by an interpreter that has the packages for it."""
+    file = cache / f"model-{kind}.gguf"
+    if not file.exists():
+        script = Path(__file__).parent / "peers" / "gguf_weights.py"
+        subprocess.run([str(python), str(script), str(model), str(file), kind], check=True, capture_output=True)  # noqa: S603  # what the command line named
+    return file
+
+
+def peer_loop(python: Path, name: str, model: Path) -> Run:
+    """One of `peers` in a process of its own, which waits while others have their turn."""
+    script = Path(__file__).parent / "peers" / f"{name}_decoder.py"
+    command = [str(python), str(script), str(model), str(THREADS), str(NEW)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603  # as above
     send, receive = process.stdin, process.stdout
     if send is None or receive is None or receive.readline().strip() != "ready":
         process.kill()
         process.communicate()
-        raise RuntimeError(f"{python} cannot run onnxruntime-genai on {folder}")
+        raise RuntimeError(f"{python} cannot run {script.name} on {model}")
 
     def run(prompt: Sequence[int]) -> list[float]:
         send.write(" ".join(map(str, prompt)) + "\n")

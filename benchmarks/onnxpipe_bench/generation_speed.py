@@ -1,10 +1,11 @@
-"""Text through the token loop, beside transformers' `generate`, a loop on optimum's graph, and onnxruntime-genai.
+"""Text through the token loop, beside transformers' `generate`, a loop on optimum's graph, and other engines.
 
-    python -m onnxpipe_bench.generation_speed [--genai PYTHON] [--cache .cache/decoder-speed] [--repeats 5]
+    python -m onnxpipe_bench.generation_speed [--genai PYTHON] [--llama-cpp PYTHON] [--openvino PYTHON] [--repeats 5]
 
 The model has SmolLM-135M's shape and random weights: speed does not care. Each request is a prompt of 32 tokens and
-writes 64, greedily, on two threads; "x 8" is eight requests together, per step. Candidates take turns. `decoder_speed`
-has the same model without the loop, and tells what PYTHON is.
+writes 64, greedily, on two threads; "x 8" is eight requests together, per step. Candidates take turns. Each PYTHON is
+an interpreter of its own with what its engine needs; the README of the benchmarks says how to make it. All integers of
+4 bits are blocks of 32 with a scale, the head and the embedding as well.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from onnxpipe.generation.decoder import Decoder
 from onnxpipe.generation.loop import Job, TokenLoop
 from onnxpipe.generation.options import resolve
 from onnxpipe.generation.results import Generated, Search, Step
+from onnxpipe.generation.scores import Tokens
 from onnxpipe.generation.search import make_search
 from onnxpipe.session import Array, Binding, Port, Session
 from onnxpipe_bench import decoder_speed as decoder
@@ -36,6 +38,8 @@ def main() -> None:
     """Make what is missing, measure every candidate and store the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--genai", type=Path, help="an interpreter with onnxruntime-genai and what its builder needs")
+    parser.add_argument("--llama-cpp", type=Path, help="an interpreter with llama-cpp-python, gguf and safetensors")
+    parser.add_argument("--openvino", type=Path, help="an interpreter with openvino-genai, gguf and safetensors")
     parser.add_argument("--cache", type=Path, default=Path(".cache/decoder-speed"))
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
@@ -49,10 +53,7 @@ def main() -> None:
         candidates: dict[str, decoder.Run] = {name: loop.run for name, loop in loops.items()}
         candidates["transformers fp32"] = torch_generate(model, "AutoModelForCausalLM")
         candidates["optimum's graph fp32"] = decoder.PlainLoop(decoder.make_optimum(model, args.cache)).run
-        if args.genai:
-            for precision in ("fp32", "int4"):
-                folder = decoder.make_genai(args.genai, model, args.cache, precision)
-                candidates[f"onnxruntime-genai {precision}"] = decoder.genai_loop(args.genai, folder)
+        candidates |= peers(args, model)
         rows = with_python(decoder.measure(candidates, args.repeats), loops)
     alone = {row["candidate"]: row["next_ms"] for row in rows}
     for row in rows:
@@ -61,6 +62,25 @@ def main() -> None:
             row["times_one"] = round(int(count) * alone[name] / row["next_ms"], 2)
     result = {"model": "SmolLM-135M's shape, random weights", **setting(), "rows": rows}
     print(f"-> {write_result('generation_speed', result)}")
+
+
+def peers(args: argparse.Namespace, model: Path) -> dict[str, decoder.Run]:
+    """The engines that the command line has an interpreter for."""
+    found: dict[str, decoder.Run] = {}
+    if args.genai:
+        for precision in ("fp32", "int4"):
+            folder = decoder.make_genai(args.genai, model, args.cache, precision)
+            found[f"onnxruntime-genai {precision}"] = decoder.peer_loop(args.genai, "genai", folder)
+    readers = [
+        ("llama.cpp", "llama_cpp", args.llama_cpp, ("F32", "Q4_0")),
+        # it reads no F32 from such files
+        ("OpenVINO GenAI", "openvino", args.openvino, ("F16", "Q4_0")),
+    ]
+    for name, script, python, kinds in readers:
+        for kind in kinds if python else ():
+            file = decoder.make_gguf(python, model, args.cache, kind)
+            found[f"{name} {kind.lower()}"] = decoder.peer_loop(python, script, file)
+    return found
 
 
 def setting() -> dict[str, int]:
@@ -121,6 +141,11 @@ class StampedSearch:
         """See Search."""
         return self._search.rows
 
+    @property
+    def tokens(self) -> Tokens:
+        """See Search."""
+        return self._search.tokens
+
     def step(self, logits: Floats, *, last: bool = False) -> Step:
         """See Search."""
         step = self._search.step(logits, last=last)
@@ -144,7 +169,7 @@ class Loop:
         encoder: Path | None = None,
         parameters: Mapping[str, object] | None = None,
     ) -> None:
-        session = Session(file, threads=decoder.THREADS)
+        session = Session(file, threads=decoder.THREADS, steps=True)
         self._encoder = Session(encoder, threads=decoder.THREADS) if encoder else None
         graph = Graph(inputs=_tensors(session.inputs), outputs=_tensors(session.outputs))
         self._loop = TokenLoop(lambda width: Batch(Decoder(session, graph, width)), budget_bytes=2**40)

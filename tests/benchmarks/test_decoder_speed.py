@@ -33,5 +33,5 @@ def test_an_interpreter_without_the_peer_is_named(tmp_path):
     script = tmp_path / "python"
     script.write_text("#!/bin/sh\necho no\n")
     script.chmod(0o755)
-    with pytest.raises(RuntimeError, match="cannot run onnxruntime-genai"):
-        decoder_speed.genai_loop(script, tmp_path)
+    with pytest.raises(RuntimeError, match=r"cannot run genai_decoder\.py"):
+        decoder_speed.peer_loop(script, "genai", tmp_path)
