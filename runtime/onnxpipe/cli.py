@@ -19,6 +19,7 @@ _COMMANDS = {
     "export": ("onnxpipe_export.cli", "export", "turn a hub model into a verified, quantised bundle"),
     "run": ("onnxpipe.commands.run", "cpu", "run a bundle on an input"),
     "serve": ("onnxpipe_server.cli", "server", "serve bundles over HTTP"),
+    "token": ("onnxpipe_server.new_token", "server", "make a token that may call a server"),
     "inspect": ("onnxpipe.commands.inspect", "cpu", "show what is in a bundle, and check it"),
     "doctor": ("onnxpipe.commands.doctor", "cpu", "show what this machine gives onnxpipe"),
 }

@@ -10,6 +10,7 @@ from onnxpipe import tasks
 from onnxpipe.bundle import Bundle, open_bundle
 from onnxpipe.errors import BundleError, InvalidInput, UnsupportedModel
 from onnxpipe.pipeline import AnyPipeline, Model, Pipeline
+from onnxpipe.prepacked import Cache
 from onnxpipe.session import Session
 
 
@@ -37,15 +38,24 @@ def load_model(
     precision: str | None = None,
     providers: Sequence[str] | None = None,
     threads: int | None = None,
+    cache: Cache | None = None,
 ) -> Model:
-    """A bundle with one precision loaded, every file it reads checked against its digest. Arguments as for `load`."""
+    """A bundle with one precision loaded, every file it reads checked against its digest. Arguments as for `load`.
+
+    With a `cache` graphs come from there, and files are checked once and again when they have changed.
+    """
+    cache = cache or Cache()
     if threads is not None and threads < 1:
         raise InvalidInput(f"threads: expected an integer >= 1, given {threads}")
     bundle = open_bundle(path)
     chosen, variant = bundle.variant(precision)
     text = bundle.manifest.text
-    bundle.verify([*variant.files.values(), *variant.external_data, *([text.tokenizer] if text else [])])
-    sessions = {name: Session(bundle.file(file), providers, threads) for name, file in variant.files.items()}
+    cache.verify(bundle, [*variant.files.values(), *variant.external_data, *([text.tokenizer] if text else [])])
+    graphs = bundle.manifest.graphs
+    sessions = {
+        name: cache.session(bundle, file, providers, threads, steps=name in graphs and graphs[name].has_past)
+        for name, file in variant.files.items()
+    }
     for name, session in sessions.items():
         _check_ports(bundle, name, session)
     return Model(bundle, chosen, variant, sessions)

@@ -39,11 +39,16 @@ def run_directly(model: "Model", graph: str, rows: Sequence[Row]) -> Iterator[tu
     return iterate_rows(model.sessions[graph], model.graph(graph), rows, together=model.variant.batch_invariant)
 
 
+def carry_on() -> None:
+    """Nothing ends work that nobody watches."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Model:
     """A bundle with one precision of it loaded; pipelines of several tasks may share it.
 
-    `runner` decides when rows run, and beside which others; their outputs do not depend on it.
+    `runner` decides when rows run, and beside which others; their outputs do not depend on it. Work that takes many
+    steps calls `check` between them, which raises when nobody waits for it any more.
     """
 
     bundle: Bundle
@@ -51,6 +56,7 @@ class Model:
     variant: Variant
     sessions: Mapping[str, Engine]
     runner: Callable[["Model", str, Sequence[Row]], Iterator[tuple[int, Arrays]]] = run_directly
+    check: Callable[[], None] = carry_on
 
     @functools.cached_property
     def tokenizer(self) -> "Tokenizer":

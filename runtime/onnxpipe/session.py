@@ -14,7 +14,9 @@ Array = NDArray[Any]  # any dtype: each graph has its own
 Arrays = dict[str, Array]
 
 _SUFFIX = "ExecutionProvider"
-_CPU = f"CPU{_SUFFIX}"
+CPU = f"CPU{_SUFFIX}"
+# Measured: longer brings a decoder nothing, but beside busy neighbours the spinning thread is the one that has to wait.
+_SPIN_US = "10"
 # onnxruntime's spelling where it is not numpy's
 _DTYPES = {"float": "float32", "double": "float64", "string": "str"}
 
@@ -47,11 +49,24 @@ class Session:
     """A loaded graph. `run` may be called from several threads at once.
 
     Threads are always set, one inter-op thread, no spinning: an idle session must not burn a core that its neighbours
-    need. Memory patterns are off because every sequence length is a shape of its own. Raises ProviderUnavailable when a
-    requested provider is not there or did not take the graph, BundleError when the file is no graph onnxruntime reads.
+    need. `steps` says that the graph writes token by token, in short operators with next to nothing between them: its
+    threads wait awake that long for the next one, for falling asleep and waking up takes as long as what they do.
+    `save_to` is where to write the graph as it is run on this machine, and the name of a file beside it for its weights
+    in the order the kernels read; `optimized` says that `file` is such a graph. Memory patterns are off because every
+    sequence length is a shape of its own. Raises ProviderUnavailable when a requested provider is not there or did not
+    take the graph, BundleError when the file is no graph onnxruntime reads.
     """
 
-    def __init__(self, file: Path, providers: Sequence[str] | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        file: Path,
+        providers: Sequence[str] | None = None,
+        threads: int | None = None,
+        *,
+        steps: bool = False,
+        optimized: bool = False,
+        save_to: tuple[Path, str] | None = None,
+    ) -> None:
         self.providers = resolve_providers(providers)
         self._threads = threads or inspect_machine().threads
         ort = _onnxruntime()
@@ -59,9 +74,19 @@ class Session:
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         options.enable_mem_pattern = False
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if steps:
+            options.add_session_config_entry("session.intra_op.spin_duration_us", _SPIN_US)
+        else:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
         options.log_severity_level = 3
+        if optimized:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if save_to is not None:
+            graph, weights = save_to
+            options.optimized_model_filepath = str(graph)
+            options.add_session_config_entry("session.optimized_model_external_initializers_file_name", weights)
+            options.add_session_config_entry("session.save_external_prepacked_constant_initializers", "1")
         try:
             self._session = ort.InferenceSession(str(file), options, providers=self.providers)
         except Exception as error:  # onnxruntime's own exception classes have no public base
@@ -76,7 +101,7 @@ class Session:
     @property
     def device(self) -> str:
         """Where the graph runs: "cpu" or "gpu"."""
-        return "cpu" if self.providers == [_CPU] else "gpu"
+        return "cpu" if self.providers == [CPU] else "gpu"
 
     @property
     def threads(self) -> int:

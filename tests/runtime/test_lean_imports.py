@@ -27,7 +27,11 @@ HEAVY = {
 PICTURE = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
 )
+# at the model's own rate, which takes no library of sound
+SOUND = {"array": [0.5, -0.5], "sampling_rate": 16_000}
 INPUTS = {
+    "audio-classification": SOUND,
+    "automatic-speech-recognition": SOUND,
     "conversational": {"text": "one"},
     "feature-extraction": "one two",
     "fill-mask": "one [MASK]",
@@ -48,6 +52,8 @@ INPUTS = {
 PARAMETERS = {"zero-shot-classification": {"candidate_labels": ["one", "two"]}}
 # the fixture that writes a task's bundle, and its keywords; embedding_bundle for the others
 BUNDLES = {
+    "audio-classification": ("audio_classification_bundle", {}),
+    "automatic-speech-recognition": ("spelling_bundle", {"sampling_rate": 16_000}),
     "conversational": ("writing_bundle", {"tasks": ["conversational"]}),
     **{
         task: ("writing_bundle", {"tasks": [task], "encoder": True})
@@ -96,8 +102,10 @@ def test_calling_a_task_loads_nothing_heavy(task, request):
     folder = request.getfixturevalue(fixture)(**keywords)
     loaded = modules_after(str(folder), task, repr(INPUTS[task]), repr(PARAMETERS.get(task, {})))
     assert loaded & HEAVY == set()
-    # texts do not pay for pictures, nor pictures for texts
-    assert ("tokenizers" in loaded) != ("PIL" in loaded)
+    # texts do not pay for pictures, nor pictures for texts, nor sounds for either
+    assert {"tokenizers", "PIL"} & loaded == (
+        set() if INPUTS[task] is SOUND else {"PIL" if INPUTS[task] is PICTURE else "tokenizers"}
+    )
 
 
 def test_no_task_is_forgotten_here():

@@ -77,6 +77,12 @@ def test_each_session_keeps_its_own_options(graph):
     assert ort.SessionOptions().intra_op_num_threads == 0
 
 
+def test_threads_wait_awake_only_between_the_operators_of_a_step(graph):
+    options = Session(graph, threads=2, steps=True)._session.get_session_options()
+    assert options.get_session_config_entry("session.intra_op.spin_duration_us") == "10"
+    assert options.get_session_config_entry("session.inter_op.allow_spinning") == "0"
+
+
 def test_a_run_leaves_the_callers_feeds_alone(graph):
     feeds = {"x": np.ones((1, 2), np.float32)}
     outputs = Session(graph, threads=1).run(feeds)

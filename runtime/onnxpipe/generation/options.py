@@ -16,7 +16,7 @@ EarlyStopping = bool | Literal["never"]
 
 _EOS = "A token, or several, that ends a text."
 # What makes the choice of tokens random when a request names it.
-_SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
+SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
 _TOKEN_LISTS = ("suppress_tokens", "begin_suppress_tokens")
 # Rows that one input may take: each has scores for the whole vocabulary, and keys and values of its own.
 _MAX_ROWS = 64
@@ -325,10 +325,10 @@ def _settle_lengths(values: dict[str, Any], given: GenerationParameters, model: 
 def _settle_sampling(values: dict[str, Any], given: GenerationParameters, model: GenerationParameters) -> None:
     asked = given.do_sample
     if asked is None:
-        asked = bool(model.do_sample) or any(getattr(given, name) is not None for name in _SAMPLING)
+        asked = bool(model.do_sample) or any(getattr(given, name) is not None for name in SAMPLING)
     values["do_sample"] = asked and values.get("temperature") != 0
     if not values["do_sample"]:
-        for name in _SAMPLING:
+        for name in SAMPLING:
             values.pop(name, None)
 
 
