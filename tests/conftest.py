@@ -101,18 +101,27 @@ def corpus(test_data: Path) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory, corpus: list[str]) -> Callable[..., Path]:
+def tiny_model(tmp_path_factory: pytest.TempPathFactory, corpus: list[str], test_data: Path) -> Callable[..., Path]:
     """Folders of tiny random models by family and head, each made once."""
     zoo = pytest.importorskip("zoo", reason="tiny models need the export extra")
     vision_zoo = pytest.importorskip("vision_zoo", reason="tiny models need the export extra")
     writer_zoo = pytest.importorskip("writer_zoo", reason="tiny models need the export extra")
+    audio_zoo = pytest.importorskip("audio_zoo", reason="tiny models need the export extra")
+    ctc_zoo = pytest.importorskip("ctc_zoo", reason="tiny models need the export extra")
+    speech_zoo = pytest.importorskip("speech_zoo", reason="tiny models need the export extra")
     made: dict[str, Path] = {}
 
     def build(family: str, head: str, **config: object) -> Path:
         key = f"{family}-{head}-{json.dumps(config, sort_keys=True)}"
         if key not in made:
             folder = tmp_path_factory.mktemp(family) / "model"
-            if head in writer_zoo.WRITER_HEADS:
+            if head == audio_zoo.AUDIO_HEAD:
+                made[key] = audio_zoo.build_audio_classifier(family, folder, **config)
+            elif head == ctc_zoo.CTC_HEAD:
+                made[key] = ctc_zoo.build_ctc_model(family, folder, **config)
+            elif head == speech_zoo.SPEECH_HEAD:
+                made[key] = speech_zoo.write_whisper(family, folder, test_data / "audio/whisper", **config)
+            elif head in writer_zoo.WRITER_HEADS:
                 made[key] = writer_zoo.build_writer(family, folder, corpus, **config)
             elif family in vision_zoo.VISION_ZOO:
                 made[key] = vision_zoo.build_vision_model(family, head, folder, **config)
@@ -141,6 +150,8 @@ def tiny_bundle(tiny_model: Callable[..., Path]) -> Callable[..., Path]:
 
 # task -> family, head and config of a tiny model that serves it
 TASK_MODELS: dict[str, tuple[str, str, dict[str, object]]] = {
+    "audio-classification": ("hubert-classifier", "ForAudioClassification", {}),
+    "automatic-speech-recognition": ("wav2vec2", "ForCTC", {}),
     "feature-extraction": ("roberta", "", {}),
     "fill-mask": ("bert", "ForMaskedLM", {}),
     "image-classification": ("vit", "ForImageClassification", {}),

@@ -14,7 +14,16 @@ from collections.abc import Iterator
 @contextlib.contextmanager
 def serving(*arguments: str) -> Iterator[tuple[str, str]]:
     """Its address, and what it said at the start; stopped as a service manager would stop it, and must end well."""
-    command = [sys.executable, "-m", "onnxpipe", "serve", *arguments, "--port", "0", "--log-level", "warning"]
+    with serving_process(*arguments) as (address, said, _):
+        yield address, said
+
+
+@contextlib.contextmanager
+def serving_process(*arguments: str) -> Iterator[tuple[str, str, int]]:
+    """The same with the number of its process."""
+    # what is kept for a machine would outlive the test
+    cache = [] if "--model-cache" in arguments else ["--no-model-cache"]
+    command = [sys.executable, "-m", "onnxpipe", "serve", *arguments, *cache, "--port", "0", "--log-level", "warning"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -25,7 +34,7 @@ def serving(*arguments: str) -> Iterator[tuple[str, str]]:
                 line = process.stdout.readline() if process.stdout else ""
                 assert line, f"the server did not start: {said}"
                 said += line
-            yield found[1], said
+            yield found[1], said, process.pid
         finally:
             process.send_signal(signal.SIGTERM)
             rest, _ = process.communicate(timeout=60)

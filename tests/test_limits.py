@@ -16,6 +16,13 @@ NLI = {"id2label": {"0": "contradiction", "1": "neutral", "2": "entailment"}, "n
 
 # task -> head, config, an expression for one very long input, keywords of the call
 CASES: dict[str, tuple[str, dict[str, object], str, dict[str, object]]] = {
+    # an hour
+    "audio-classification": (
+        "ForAudioClassification",
+        {},
+        "{'array': __import__('numpy').zeros(3600 * 16_000, 'float32'), 'sampling_rate': 16_000}",
+        {},
+    ),
     "feature-extraction": ("", {}, LONG, {}),
     # as many pixels as are accepted
     "image-classification": (
@@ -59,7 +66,11 @@ def ask(tiny_bundle: Callable[..., Path]) -> Callable[[str, str], object]:
 
     def run(task: str, inputs: str) -> object:
         head, config, _, keywords = CASES[task]
-        family = {"table-question-answering": "tapas", "image-classification": "vit"}.get(task, "bert")
+        family = {
+            "audio-classification": "ast",
+            "image-classification": "vit",
+            "table-question-answering": "tapas",
+        }.get(task, "bert")
         arguments = [str(tiny_bundle(family, head, **config)), task, inputs, json.dumps(keywords.get("parameters", {}))]
         done = subprocess.run([sys.executable, "-c", SCRIPT, *arguments], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
@@ -84,6 +95,7 @@ def test_ten_thousand_inputs_have_ten_thousand_answers(task: str, ask: Callable[
         "question-answering": "{'question': 'Who?', 'context': 'Anna met Otto.'}",
         "fill-mask": "'Anna met [MASK].'",
         "table-question-answering": "{'query': 'Which?', 'table': {'a': ['1']}}",
+        "audio-classification": "{'array': __import__('numpy').zeros(4000, 'float32'), 'sampling_rate': 16_000}",
         "image-classification": "__import__('numpy').zeros((8, 8), 'uint8')",
     }.get(task, "'Anna met Otto.'")
     assert ask(task, f"[{short}] * 10_000") == 10_000

@@ -210,10 +210,29 @@ def _speech_speed(result: Result) -> str:
     return _markdown(header, rows)
 
 
+def _server_start(result: Result) -> str:
+    rows = []
+    for row in result["rows"]:
+        for name, words in (("cached", "mapped, in the machine's own form"), ("plain", "read from the bundle")):
+            figures = row[name]
+            rows.append(
+                [
+                    f"{row['precision']}, {words}",
+                    f"{figures['first_answer_s']:.2f}",
+                    f"{figures['resident_mb']:.0f}",
+                    f"{row['second_worker_mb']:.0f}" if name == "cached" else "",
+                    f"{row['idle_cpu_share']:.1%}" if name == "cached" else "",
+                ]
+            )
+    header = ["weights", "start to first answer, s", "resident, MB", "a second worker, MB", "idle CPU"]
+    return _markdown(header, rows)
+
+
 TABLES: dict[str, Callable[[Result], str]] = {
     "sts": _sts,
     "overhead": _overhead,
     "footprint": _footprint,
+    "server_start": _server_start,
     "task_overhead": _task_overhead,
     "quality": _quality,
     "language_quality": _language_quality,

@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import orjson
 
+from onnxpipe.audio.waveform import Audio, Limits
 from onnxpipe.errors import InvalidInput
 from onnxpipe.media import decode_base64
 from onnxpipe.pipeline import Answer, AnyPipeline, WireForm
@@ -18,6 +19,7 @@ from onnxpipe.records import FieldError, Record, plain, read, show
 from onnxpipe_server.status import NotFinite
 
 _PARTS = ("inputs", "parameters", "options")
+_SWITCH = {"true": True, "1": True, "false": False, "0": False}
 # what the classic API has beside the ranges of the tasks themselves
 _CLASSIC_RANGES = {"min_length": (1, 500), "max_length": (1, 500)}
 
@@ -28,6 +30,7 @@ class Envelope:
 
     inputs: object
     parameters: Mapping[str, object]
+    options: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +85,14 @@ def parse_media(body: bytes, content_type: str) -> Envelope:
         envelope = _open_envelope({name: part for name, part in value.items() if name != "image"} | {"inputs": file})
     files = envelope.inputs
     decoded = [_decode(item) for item in files] if isinstance(files, list) else _decode(files)
-    return Envelope(decoded, envelope.parameters)
+    return dataclasses.replace(envelope, inputs=decoded)
+
+
+def open_audio(envelope: Envelope, limits: Limits) -> Envelope:
+    """The same with its files opened as sound. Raises InvalidInput when one is none or beyond the limits."""
+    files = envelope.inputs
+    opened = [Audio.read(file, limits) for file in files] if isinstance(files, list) else Audio.read(files, limits)
+    return dataclasses.replace(envelope, inputs=opened)
 
 
 def _decode(item: object) -> bytes:
@@ -147,6 +157,18 @@ def check_classic_ranges(parameters: Record) -> None:
             raise FieldError(f"parameters.{name}", f"expected an integer from {least} to {most}, given {value}")
 
 
+def read_switch(envelope: Envelope, headers: Mapping[str, str], name: str, *, default: bool) -> bool:
+    """An option that is on or off: by its header, such as x-use-cache, else as the body has it. Raises FieldError."""
+    header = f"x-{name.replace('_', '-')}"
+    place, value = (header, headers[header]) if header in headers else (f"options.{name}", envelope.options.get(name))
+    if value is None:
+        return default
+    known = _SWITCH.get(str(value).strip().lower())
+    if known is None:
+        raise FieldError(place, f"expected true or false, given {show(value)}")
+    return known
+
+
 def choose_form(pipeline: AnyPipeline, headers: Mapping[str, str]) -> WireForm | None:
     """The form a client wants results in, None for the classic one: by `x-output-format`, else by its `user-agent`.
 
@@ -169,12 +191,16 @@ def render(call: Call, answer: Answer[Any], form: WireForm | None = None) -> byt
     flat = call.single and not call.pipeline.nested
     if call.pipeline.joined and not call.single and all(len(result) == 1 for result in results):
         results = [result[0] for result in results]
-    result = results[0] if flat else results
+    return to_json(results[0] if flat else results)
+
+
+def to_json(value: object) -> bytes:
+    """The JSON of records, arrays and what holds them. Raises NotFinite for NaN or infinity."""
     # `plain` leaves out the empty optional fields of records, which orjson on its own would write as null
-    body = orjson.dumps(result, default=plain, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS)
+    body = orjson.dumps(value, default=plain, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS)
     if b"null" in body:  # so orjson writes NaN and infinity; only then is a second look worth its time
         try:
-            json.dumps(plain(result), allow_nan=False)
+            json.dumps(plain(value), allow_nan=False)
         except ValueError:
             raise NotFinite("the model's answer to these inputs holds NaN or infinity") from None
     return body
@@ -196,12 +222,15 @@ def answer_headers(answer: Answer[Any]) -> dict[str, str]:
 
 
 def input_headers(envelope: Envelope, answer: Answer[Any], media_kind: str | None) -> dict[str, str]:
-    """How much was given: the length of all strings together and their tokens, or how many files."""
+    """How much was given: the length of all strings together and their tokens, how many files, or seconds of sound."""
     if media_kind is None:
         characters = sum(map(len, _strings(envelope.inputs)))
         return {"x-compute-characters": str(characters), "x-compute-tokens": str(answer.elements)}
-    count = len(envelope.inputs) if isinstance(envelope.inputs, list) else 1
-    return {f"x-compute-{media_kind}s": str(count)}
+    files = envelope.inputs if isinstance(envelope.inputs, list) else [envelope.inputs]
+    if media_kind == Audio.kind:
+        seconds = sum(file.seconds or 0.0 for file in files if isinstance(file, Audio))
+        return {"x-compute-audio-length": f"{seconds:.3f}"}
+    return {f"x-compute-{media_kind}s": str(len(files))}
 
 
 def _version(agent: str, product: str) -> tuple[int, ...]:
@@ -224,7 +253,12 @@ def _open_envelope(body: dict[str, object]) -> Envelope:
     inputs = body.get("inputs")
     if inputs is None and not others:
         raise FieldError("inputs", "required, but missing")
-    return Envelope(others if inputs is None else inputs, _without_null(given or {}) | _without_null(others))
+    options = body.get("options")
+    return Envelope(
+        others if inputs is None else inputs,
+        _without_null(given or {}) | _without_null(others),
+        options if isinstance(options, dict) else {},
+    )
 
 
 def _without_null(parameters: dict[str, object]) -> dict[str, object]:
@@ -237,9 +271,10 @@ def _check_inputs(pipeline: AnyPipeline, items: Sequence[object]) -> Sequence[An
 
 
 def _field_names(annotation: Any) -> set[str]:  # a class or a union
-    """The fields of the records among the types of one input."""
+    """The fields of the records among the types of one input, under all their names."""
     records = [cls for cls in (annotation, *get_args(annotation)) if isinstance(cls, type) and issubclass(cls, Record)]
-    return {field.name for record in records for field in dataclasses.fields(record)}
+    fields = [field for record in records for field in dataclasses.fields(record)]
+    return {name for field in fields for name in (field.name, *field.metadata.get("aliases", ()))}
 
 
 def _keep(item: object, names: set[str]) -> object:

@@ -1,18 +1,30 @@
-"""The models of a server: loaded, warm, and found by the name a request gives."""
+"""The models of a server: loaded, warm and checked, and found by the name a request gives."""
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
-from onnxpipe.errors import InvalidInput, UnprocessableInput
+from onnxpipe.bundle import Bundle, Golden
+from onnxpipe.errors import BundleError, InvalidInput, UnprocessableInput
 from onnxpipe.generation.chat import ChatPrompts
 from onnxpipe.generation.pipeline import WritingPipeline
+from onnxpipe.golden import distance
 from onnxpipe.load import load_model, make_pipeline
 from onnxpipe.pipeline import AnyPipeline, Model
-from onnxpipe.records import FieldError, show
+from onnxpipe.prepacked import Cache
+from onnxpipe.records import FieldError, plain, show
+from onnxpipe.session import Engine
 from onnxpipe.tasks.text_generation import TextGeneration
+from onnxpipe_server.scheduler import Scheduler
 from onnxpipe_server.status import UnknownModel
+from onnxpipe_server.tickets import check_current
+
+_log = logging.getLogger(__name__)
+
+State = Literal["Loaded", "Loadable", "TooBig", "error"]  # the contract's words; a model that loads is Loadable
 
 # what clients of one model send as its name, when they must send one
 _ANY_MODEL = ("", "tgi", "dummy")
@@ -26,14 +38,39 @@ class Served:
     pipelines: Mapping[str, AnyPipeline]
 
     @property
+    def bundle(self) -> Bundle:
+        """What it is made of."""
+        return self.model.bundle
+
+    @property
+    def precision(self) -> str:
+        """The precision that is served."""
+        return self.model.precision
+
+    @property
+    def kinds(self) -> Mapping[str, type[AnyPipeline]]:
+        """The class of each task's pipeline; what can be read off it does not need the model."""
+        return {task: type(pipeline) for task, pipeline in self.pipelines.items()}
+
+    @property
+    def state(self) -> State:
+        """Whether it is there, or could be."""
+        return "Loaded"
+
+    @property
+    def problem(self) -> str | None:
+        """Why it is not there, or not what its folder holds now; None when all is well."""
+        return None
+
+    @property
     def id(self) -> str:
         """The id it is served as."""
-        return self.model.bundle.manifest.id
+        return self.bundle.manifest.id
 
     @property
     def sha(self) -> str:
         """What tells this state of the model from others: the hub commit, else the bundle's digest."""
-        return self.model.bundle.manifest.source.revision or self.model.bundle.digest
+        return self.bundle.manifest.source.revision or self.bundle.digest
 
     @property
     def device(self) -> str:
@@ -43,27 +80,34 @@ class Served:
     @property
     def media_kind(self) -> str | None:
         """What kind of file its tasks take, such as "image"; None for text."""
-        return next(iter(self.pipelines.values())).media_kind()
+        return next(iter(self.kinds.values())).media_kind()
 
     @property
     def writes(self) -> bool:
         """Whether any of its tasks writes text token by token."""
-        return any(isinstance(pipeline, WritingPipeline) for pipeline in self.pipelines.values())
+        return any(issubclass(kind, WritingPipeline) for kind in self.kinds.values())
 
     @property
     def continues(self) -> bool:
         """Whether one of its tasks goes on from a text."""
-        return any(isinstance(pipeline, TextGeneration) for pipeline in self.pipelines.values())
+        return any(issubclass(kind, TextGeneration) for kind in self.kinds.values())
+
+    @property
+    def rewrites(self) -> bool:
+        """Whether its tasks write about a text that an encoder has read."""
+        return self.media_kind is None and any(
+            isinstance(pipeline, WritingPipeline) and pipeline.has_encoder for pipeline in self.pipelines.values()
+        )
 
     @property
     def chats(self) -> bool:
         """Whether it goes on from messages too, by a chat template of its own."""
-        return self.continues and self.model.bundle.manifest.chat is not None
+        return self.continues and self.bundle.manifest.chat is not None
 
     @property
     def tells_of_tools(self) -> bool:
         """Whether one of its chat templates reads `tools`."""
-        chat = self.model.bundle.manifest.chat
+        chat = self.bundle.manifest.chat
         return chat is not None and any("tools" in source for source in chat.templates.values())
 
     @functools.cached_property
@@ -74,15 +118,17 @@ class Served:
     @property
     def reads_text(self) -> bool:
         """Whether it has a tokenizer."""
-        return self.model.bundle.manifest.text is not None
+        return self.bundle.manifest.text is not None
 
-    @property
+    @functools.cached_property
     def generator(self) -> TextGeneration:
-        """Its pipeline that goes on from a text. Raises UnprocessableInput when it has none."""
+        """What goes on from a text, or writes about it. Raises UnprocessableInput when it does neither."""
         for pipeline in self.pipelines.values():
             if isinstance(pipeline, TextGeneration):
                 return pipeline
-        raise UnprocessableInput(f"{self.id} does not continue texts; it serves: {', '.join(self.pipelines)}")
+        if self.rewrites:
+            return TextGeneration(self.model)
+        raise UnprocessableInput(f"{self.id} does not continue texts; it serves: {', '.join(self.kinds)}")
 
     @property
     def threads(self) -> int:
@@ -90,25 +136,34 @@ class Served:
         return max(session.threads for session in self.model.sessions.values())
 
     @property
+    def golden(self) -> list[Golden]:
+        """The bundle's golden requests for this precision."""
+        return [golden for golden in self.bundle.manifest.golden if self.precision in golden.tolerance]
+
+    @property
     def size_bytes(self) -> int:
         """The files of the loaded precision."""
-        files, variant = self.model.bundle.manifest.files, self.model.variant
+        files, variant = self.bundle.manifest.files, self.bundle.manifest.variants[self.precision]
         return sum(files[name].size_bytes for name in (*variant.files.values(), *variant.external_data))
 
     def candidates(self, task: str | None) -> list[AnyPipeline]:
         """The pipelines a request may mean: that of `task`, or all when it names none. Raises InvalidInput."""
         if task is None:
             return list(self.pipelines.values())
-        if task not in self.pipelines:
-            raise InvalidInput(f"{self.id} does not serve the task {task!r}; it serves: {', '.join(self.pipelines)}")
+        if task not in self.kinds:
+            raise InvalidInput(f"{self.id} does not serve the task {task!r}; it serves: {', '.join(self.kinds)}")
         return [self.pipelines[task]]
 
 
 class Models:
-    """Every model of the server. Raises InvalidInput when two have the same id."""
+    """Every model of the server. Raises InvalidInput when two have the same id.
 
-    def __init__(self, served: Sequence[Served]) -> None:
+    `discover` is asked for more of them when a name is not known.
+    """
+
+    def __init__(self, served: Sequence[Served], discover: Callable[[str], Sequence[Served]] | None = None) -> None:
         self._by_id = {one.id: one for one in served}
+        self._discover = discover
         if len(self._by_id) < len(served):
             raise InvalidInput(f"two bundles have the same id; given: {', '.join(sorted(one.id for one in served))}")
 
@@ -119,16 +174,23 @@ class Models:
     def find(self, name: str) -> Served:
         """The model of that id, or the one whose id ends in "/name".
 
-        Raises UnknownModel, or InvalidInput naming the choices when several end so.
+        Raises UnknownModel, InvalidInput naming the choices when several end so, or BundleError for one that cannot be
+        read.
         """
-        if name in self._by_id:
-            return self._by_id[name]
-        named = [one for one in self.all() if one.id.endswith(f"/{name}")]
+        named = self._named(name)
+        if not named and self._discover is not None:
+            self._by_id |= {one.id: one for one in self._discover(name)}
+            named = self._named(name)
         if len(named) > 1:
             raise InvalidInput(f"{name!r} is the name of several models: {', '.join(one.id for one in named)}")
         if not named:
             raise UnknownModel(f"Model {name} does not exist")
         return named[0]
+
+    def _named(self, name: str) -> list[Served]:
+        if name in self._by_id:
+            return [self._by_id[name]]
+        return [one for one in self.all() if one.id.endswith(f"/{name}")]
 
     def only(self) -> Served:
         """The model of a server that has one. Raises InvalidInput naming the choices."""
@@ -156,6 +218,12 @@ class Models:
         names = ", ".join(one.id for one in fitting)
         raise FieldError("model", f"several models of this server {kind}, name one of them: {names}")
 
+    def choose_writer(self, name: object) -> Served:
+        """`choose` among the models that continue texts, or else among those that write about them."""
+        if any(one.continues for one in self.all()):
+            return self.choose(name, lambda one: one.continues, "continues texts")
+        return self.choose(name, lambda one: one.rewrites, "writes texts")
+
 
 def load_served(
     path: str | Path,
@@ -163,12 +231,55 @@ def load_served(
     precision: str | None = None,
     providers: Sequence[str] | None = None,
     threads: int | None = None,
+    scheduler: Scheduler | None = None,
+    cache: Cache | None = None,
 ) -> Served:
-    """A bundle, loaded and warm: its golden requests have run once. Arguments and errors as for `onnxpipe.load`."""
-    model = load_model(path, precision=precision, providers=providers, threads=threads)
-    manifest = model.bundle.manifest
-    pipelines = {task: make_pipeline(model, task) for task in manifest.tasks}
-    for golden in model.golden:
-        if golden.task in pipelines:
-            pipelines[golden.task](golden.inputs, **golden.parameters)
-    return Served(model, pipelines)
+    """A bundle, loaded and warm: it has answered its golden requests as it should. Arguments as for `load_model`.
+
+    With a scheduler the rows of its requests share runs. Raises what `onnxpipe.load` does, and BundleError for a wrong
+    answer to a golden request.
+    """
+    cache = cache or Cache()
+    served = _load(path, precision, providers, threads, scheduler, cache)
+    if problems := _problems(served):
+        # what was kept for this machine may be damaged
+        if not cache.forget(served.bundle, served.model.variant.files.values()):
+            raise BundleError(f"{path}: the model does not answer as it should: {'; '.join(problems)}")
+        _log.warning("%s: loaded again without its cache: %s", path, "; ".join(problems))
+        return load_served(path, precision=precision, providers=providers, threads=threads, scheduler=scheduler)
+    return served
+
+
+def _load(
+    path: str | Path,
+    precision: str | None,
+    providers: Sequence[str] | None,
+    threads: int | None,
+    scheduler: Scheduler | None,
+    cache: Cache,
+) -> Served:
+    model = load_model(path, precision=precision, providers=providers, threads=threads, cache=cache)
+    model = dataclasses.replace(model, check=check_current)
+    if scheduler is not None:
+        model = dataclasses.replace(model, runner=scheduler.runner(_narrow_engines(model, providers, cache)))
+    return Served(model, {task: make_pipeline(model, task) for task in model.bundle.manifest.tasks})
+
+
+def _problems(served: Served) -> list[str]:
+    """How answers to golden requests differ from those expected by more than the manifest allows."""
+    problems = []
+    for golden in served.golden:
+        if golden.task in served.pipelines:
+            answer = plain(served.pipelines[golden.task](golden.inputs, **golden.parameters))
+            apart, allowed = distance(golden.expected, answer), golden.tolerance[served.precision]
+            if apart > allowed:
+                problems.append(f"{golden.task}: an answer is off by {apart:.3g}, allowed is {allowed:.3g}")
+    return problems
+
+
+def _narrow_engines(model: Model, providers: Sequence[str] | None, cache: Cache) -> dict[str, Engine]:
+    """Sessions with one thread, of which several run at once, where rows cannot share a run."""
+    files, session = model.variant.files, model.sessions.get("model")
+    if session is None or model.variant.batch_invariant or session.device != "cpu" or session.threads == 1:
+        return {}
+    return {"model": cache.session(model.bundle, files["model"], providers, threads=1)}

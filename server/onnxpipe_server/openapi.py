@@ -48,16 +48,17 @@ class Operation:
     response: Any  # a type or a generic alias
     streams: bool = False
     error: Any = Error
+    tag: str = "generation"
 
 
 def make_document(routes: Sequence[BaseRoute], models: Sequence[Served], operations: Sequence[Operation] = ()) -> Json:
     """The document of those `routes` that want to be in it, of every task of every model, and of `operations`."""
-    served = [(one, task) for one in models for task in one.pipelines]
+    served = [(one, task) for one in models for task in one.kinds]
     types = [
         *(
             ((one.id, task, role), annotation)
             for one, task in served
-            for role, annotation in _annotations(one.pipelines[task]).items()
+            for role, annotation in _annotations(one.kinds[task]).items()
         ),
         *(((one.path, "", "request"), one.request) for one in operations),
         *(((one.path, "", "response"), one.response) for one in operations if one.response is not None),
@@ -72,7 +73,7 @@ def make_document(routes: Sequence[BaseRoute], models: Sequence[Served], operati
         get_openapi(title="onnxpipe", version=__version__, openapi_version="3.0.3", routes=routes)
     )
     for one, task in served:
-        roles = _annotations(one.pipelines[task])
+        roles = _annotations(one.kinds[task])
         schemas = {role: references[(one.id, task, role), "validation"] for role in roles}
         document["paths"].setdefault(_path(one, task), {})["post"] = _operation(one, task, schemas)
     for operation in operations:
@@ -132,7 +133,7 @@ class _Generator(GenerateJsonSchema):
                 json_schema[bound], json_schema[exclusive] = json_schema[exclusive], True
 
 
-def _annotations(pipeline: AnyPipeline) -> Json:
+def _annotations(pipeline: type[AnyPipeline]) -> Json:
     """What a task takes and gives, by role: the types that its class line states, and that of its second form."""
     annotations: Json = dict(zip(("inputs", "parameters", "result"), pipeline.types(), strict=True))
     if pipeline.tasks_form:
@@ -149,12 +150,12 @@ def _documented(annotation: Any) -> Any:  # annotations: classes, unions, aliase
 
 def _path(served: Served, task: str) -> str:
     """The shortest route of a task."""
-    own = next(iter(served.pipelines))
+    own = next(iter(served.kinds))
     return f"/models/{served.id}" if task == own else f"/models/{served.id}/pipeline/{task}"
 
 
 def _operation(served: Served, task: str, schemas: Mapping[str, Json]) -> Json:
-    pipeline = served.pipelines[task]
+    pipeline = served.kinds[task]
     request: Json = {
         "type": "object",
         "properties": {
@@ -168,13 +169,13 @@ def _operation(served: Served, task: str, schemas: Mapping[str, Json]) -> Json:
     choices = lists if pipeline.nested else forms + lists
     response = choices[0] if len(choices) == 1 else {"anyOf": choices}
     content, answer = _content(request), _content(response)
-    if isinstance(pipeline, TextGeneration):
+    if issubclass(pipeline, TextGeneration):
         described = "Whether the answer comes in events, one for each token."
         request["properties"]["stream"] = {"type": "boolean", "default": False, "description": described}
         answer["text/event-stream"] = _EVENTS
     if kind := pipeline.media_kind():
         content[f"{kind}/*"] = {"schema": {"type": "string", "format": "binary"}}
-    for golden in served.model.golden:
+    for golden in served.golden:
         if golden.task == task:
             content["application/json"]["example"] = plain({"inputs": golden.inputs, "parameters": golden.parameters})
             wrap = pipeline.nested and not isinstance(golden.inputs, list)
@@ -196,7 +197,7 @@ def _describe(operation: Operation, schemas: Mapping[str, Json]) -> Json:
     if operation.streams or not content:
         content["text/event-stream"] = _EVENTS
     return {
-        "tags": ["generation"],
+        "tags": [operation.tag],
         "summary": operation.summary,
         "operationId": operation.path.strip("/").replace("/", "-"),
         "requestBody": {"required": True, "content": _content(schemas["request"])},

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import math
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -15,11 +16,14 @@ from onnxpipe.errors import (
     Cancelled,
     DeadlineExceeded,
     InvalidInput,
+    MalformedAudio,
     OnnxpipeError,
     Overloaded,
     UnprocessableInput,
+    UnsupportedMedia,
 )
 from onnxpipe.records import FieldError
+from onnxpipe_server.explain import current_account
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +44,42 @@ class BodyTooLarge(InvalidInput):
     """A request body over the limit."""
 
 
+class EmptyInput(InvalidInput):
+    """No text at all, where text embeddings inference wants one."""
+
+
+class AmbiguousModel(FieldError):
+    """Several models of the server fit, and the request names none."""
+
+
+class WrongModel(UnprocessableInput):
+    """A model of another kind than the route needs."""
+
+
+class BodyTooSlow(InvalidInput):
+    """A request body that does not come."""
+
+
+class Unauthorized(InvalidInput):
+    """No token, or one that nobody knows."""
+
+
+class Forbidden(InvalidInput):
+    """A token that may not do what was asked for."""
+
+
+class RateLimited(Overloaded):
+    """A token whose work for now is done."""
+
+
+class TooBig(UnprocessableInput):
+    """A model that does not fit into the memory for models."""
+
+
+class Loading(Overloaded):
+    """A model that is not in memory yet; `retry_after_s` is how long its load will take."""
+
+
 class TemplateRefused(UnprocessableInput):
     """The model has no chat template, or its template does not take the messages."""
 
@@ -51,19 +91,38 @@ class NotFinite(OnnxpipeError, ArithmeticError):
 # error class -> (status, error_type); an error is answered as the nearest of its classes
 STATUSES: Mapping[type[BaseException], tuple[int, str]] = {
     InvalidInput: (400, "validation"),
+    EmptyInput: (400, "empty"),
+    AmbiguousModel: (400, "ambiguous_model"),
+    Unauthorized: (401, "unauthorized"),
+    Forbidden: (403, "forbidden"),
+    TooBig: (403, "too_big"),
     UnknownModel: (404, "not_found"),
+    BodyTooSlow: (408, "timeout"),
     BodyTooLarge: (413, "too_large"),
+    UnsupportedMedia: (415, "unsupported_media_type"),
     UnprocessableInput: (422, "validation"),
     TemplateRefused: (422, "template_error"),
+    WrongModel: (424, "backend"),
     Overloaded: (429, "overloaded"),
     Cancelled: (499, "cancelled"),  # nginx's number for a client that left; it never sees the answer
     OnnxpipeError: (500, "backend"),  # a bundle, provider or model that does not work: the message tells which
+    Loading: (503, "loading"),
     DeadlineExceeded: (504, "timeout"),
     Exception: (500, "internal"),
 }
-_RETRY_AFTER = {"retry-after": "1"}
-_OPENAI_KINDS = {429: "rate_limit_error", 499: "cancelled", 500: "server_error", 504: "timeout"}
-_OPENAI_CODES = {"not_found": "model_not_found"}
+# what clients know an error by, in the place of our own words
+_KNOWN_WORDS: Mapping[type[BaseException], str] = {MalformedAudio: "Malformed soundfile"}
+_OPENAI_KINDS = {
+    401: "authentication_error",
+    403: "permission_error",
+    408: "timeout",
+    429: "rate_limit_error",
+    499: "cancelled",
+    500: "server_error",
+    503: "server_error",
+    504: "timeout",
+}
+_OPENAI_CODES = {"not_found": "model_not_found", "unauthorized": "invalid_api_key"}
 _TGI_PREFIX = "Input validation error: "
 
 
@@ -75,6 +134,7 @@ class Refusal:
     message: str
     error_type: str
     field: str | None = None
+    retry_after_s: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +147,7 @@ class Dialect:
     def respond(self, refusal: Refusal, headers: Mapping[str, str] | None = None) -> JSONResponse:
         """The whole response."""
         adapted = self.adapt(refusal)
-        wait = _RETRY_AFTER if adapted.status == 429 else {}
+        wait = {} if adapted.retry_after_s is None else {"retry-after": f"{max(math.ceil(adapted.retry_after_s), 1)}"}
         return JSONResponse(self.body(adapted), adapted.status, {**wait, **(headers or {})})
 
 
@@ -105,8 +165,21 @@ def _as_tgi(refusal: Refusal) -> Refusal:
     return refusal
 
 
+def _as_tei(refusal: Refusal) -> Refusal:
+    status = {"validation": 422, "backend": 424}.get(refusal.error_type, refusal.status)
+    return dataclasses.replace(refusal, status=status)
+
+
+def _cohere_body(refusal: Refusal) -> dict[str, Any]:
+    return {"message": refusal.message, **_classic_body(refusal)}
+
+
+def _oip_body(refusal: Refusal) -> dict[str, Any]:
+    return {"error": refusal.message}
+
+
 def _as_openai(refusal: Refusal) -> Refusal:
-    status = 422 if refusal.error_type == "validation" else refusal.status
+    status = 422 if refusal.error_type == "validation" or refusal.status == 424 else refusal.status
     code = _OPENAI_CODES.get(refusal.error_type, refusal.error_type)
     return dataclasses.replace(refusal, status=status, error_type=code)
 
@@ -120,7 +193,10 @@ def _openai_body(refusal: Refusal) -> dict[str, Any]:
 
 CLASSIC = Dialect(lambda refusal: refusal, _classic_body)
 TGI = Dialect(_as_tgi, _classic_body)
+TEI = Dialect(_as_tei, _classic_body)
+COHERE = Dialect(_as_tei, _cohere_body)
 OPENAI = Dialect(_as_openai, _openai_body)
+OIP = Dialect(lambda refusal: refusal, _oip_body)
 
 
 def speak(dialect: Dialect) -> Callable[[Request], Any]:
@@ -144,12 +220,22 @@ def refuse(error: Exception, request_id: str) -> Refusal:
     Errors that are not the caller's are logged here.
     """
     status, error_type = next(STATUSES[cls] for cls in type(error).__mro__ if cls in STATUSES)
+    current_account().error_type = error_type
     if not isinstance(error, OnnxpipeError):
         _log.error("request %s failed", request_id, exc_info=error)
         return unforeseen(request_id)
     if status == 500:
         _log.error("request %s: %s", request_id, error, exc_info=error)
-    return Refusal(status, str(error), error_type, error.path if isinstance(error, FieldError) else None)
+    message = _KNOWN_WORDS.get(type(error), str(error))
+    if message != str(error):
+        _log.info("request %s: %s", request_id, error)
+    return Refusal(
+        status,
+        message,
+        error_type,
+        error.path if isinstance(error, FieldError) else None,
+        error.retry_after_s if isinstance(error, Overloaded | DeadlineExceeded) else None,
+    )
 
 
 def unforeseen(request_id: str) -> Refusal:
@@ -174,4 +260,5 @@ async def _answer_http_exception(request: Request, error: Exception) -> JSONResp
     phrase = HTTPStatus(error.status_code).phrase
     message = f"{phrase}: {request.method} {request.url.path}; /docs lists the routes"
     refusal = Refusal(error.status_code, message, phrase.lower().replace(" ", "_"))
+    current_account().error_type = refusal.error_type
     return dialect_of(request.scope).respond(refusal, error.headers)

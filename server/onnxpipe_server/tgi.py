@@ -9,13 +9,16 @@ import dataclasses
 from collections.abc import Generator, Mapping
 from typing import Any
 
+from onnxpipe.bundle import Manifest
 from onnxpipe.errors import InvalidInput, UnprocessableInput
 from onnxpipe.generation.decoder import Ids
 from onnxpipe.generation.grammar import GrammarSource
 from onnxpipe.generation.transcript import Token
 from onnxpipe.generation.writer import Composition
+from onnxpipe.pipeline import Model
 from onnxpipe.records import FieldError, plain, read
 from onnxpipe.tasks.text_generation import Parameters, TextGeneration
+from onnxpipe_server.explain import current_account
 from onnxpipe_server.models import Served
 from onnxpipe_server.settings import Settings
 from onnxpipe_server.sse import event
@@ -40,20 +43,31 @@ _SAMPLING = ("temperature", "top_k", "top_p", "typical_p")
 
 @dataclasses.dataclass(frozen=True)
 class Started:
-    """A text that is about to be written; `cut` tokens of the input were left out."""
+    """A text that is about to be written: `prompt_tokens` of the input are read, and `cut` were left out."""
 
     composition: Composition
+    prompt_tokens: int
     cut: int
-
-    @property
-    def prompt_tokens(self) -> int:
-        """Tokens of the input that are read."""
-        return len(self.composition.job.prompt)
 
     @property
     def new_tokens(self) -> int:
         """Tokens of all finished texts."""
-        return self.composition.token_count - self.prompt_tokens
+        return self.composition.new_tokens
+
+    def note(self, model: Model) -> None:
+        """Take note of it for the request at work."""
+        account = current_account()
+        account.note_model(model, model.bundle.manifest.task)
+        account.note_writing(self.prompt_tokens, lambda: self.composition.new_tokens)
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """Most tokens of an input, of an answer, and of both together; None where there is no such limit."""
+
+    inputs: int | None
+    answer: int | None
+    total: int | None
 
 
 def read_parameters(given: Mapping[str, object], settings: Settings, *, stream: bool) -> Parameters:
@@ -130,34 +144,39 @@ def _out_of_range(field: str, given: object, settings: Settings) -> Unprocessabl
 def start(
     pipeline: TextGeneration, ids: Ids, parameters: Parameters, settings: Settings, *, include_stop: bool = True
 ) -> Started:
-    """A text behind tokens (P,) that fills what the model can hold when the request names no length, up to a setting.
+    """A text for the tokens of an input (P,), which fills what the model can hold when the request names no length, up
+    to a setting. Beams that the request does not ask for are left out: no token is settled before they end.
 
     Raises UnprocessableInput when it does not fit.
     """
     if not ids.size:
         raise UnprocessableInput("`inputs` cannot be empty")
-    capacity = capacity_of(pipeline)
+    limits = limits_of(pipeline)
     given = len(ids)
     if parameters.truncate is not None:
-        if capacity is not None and parameters.truncate >= capacity:
+        if limits.inputs is not None and parameters.truncate > limits.inputs:
             raise UnprocessableInput(
-                f"`truncate` must be strictly positive and less than {capacity}. Given: {parameters.truncate}"
+                f"`truncate` must be strictly positive and less than {limits.inputs + 1}. Given: {parameters.truncate}"
             )
-        ids = ids[-parameters.truncate :]
-    if capacity is not None:
-        if len(ids) >= capacity:
-            raise UnprocessableInput(f"`inputs` must have less than {capacity} tokens. Given: {len(ids)}")
-        if len(ids) + (parameters.max_new_tokens or 0) > capacity:
+        ids = pipeline.last_tokens(ids, parameters.truncate)
+    if limits.inputs is not None and len(ids) > limits.inputs:
+        raise UnprocessableInput(f"`inputs` must have less than {limits.inputs + 1} tokens. Given: {len(ids)}")
+    room = settings.max_new_tokens if limits.answer is None else min(settings.max_new_tokens, limits.answer)
+    if limits.total is not None:
+        if len(ids) + (parameters.max_new_tokens or 0) > limits.total:
             raise UnprocessableInput(
-                f"`inputs` tokens + `max_new_tokens` must be <= {capacity}. Given: {len(ids)} `inputs` tokens and "
+                f"`inputs` tokens + `max_new_tokens` must be <= {limits.total}. Given: {len(ids)} `inputs` tokens and "
                 f"{parameters.max_new_tokens} `max_new_tokens`"
             )
+        room = min(room, limits.total - len(ids))
     if parameters.max_new_tokens is None and parameters.max_length is None:
-        room = settings.max_new_tokens if capacity is None else min(settings.max_new_tokens, capacity - len(ids))
         # a smallest length that was asked for is an answer too
         parameters = dataclasses.replace(parameters, max_new_tokens=max(room, parameters.min_new_tokens or 0))
-    options = pipeline.options(parameters)
-    return Started(pipeline.compose(ids, parameters, options, include_stop=include_stop), given - len(ids))
+    options = pipeline.options(dataclasses.replace(parameters, num_beams=parameters.num_beams or 1))
+    composition = pipeline.compose(ids, parameters, options, include_stop=include_stop)
+    started = Started(composition, len(ids), given - len(ids))
+    started.note(pipeline.model)
+    return started
 
 
 def encode(pipeline: TextGeneration, text: str) -> Ids:
@@ -167,10 +186,21 @@ def encode(pipeline: TextGeneration, text: str) -> Ids:
     return whole.ids
 
 
-def capacity_of(pipeline: TextGeneration) -> int | None:
-    """Most tokens of input and answer together; None when there is no such limit."""
-    section = pipeline.model.bundle.manifest.generation
-    return None if section is None else section.max_length
+def limits_of(pipeline: TextGeneration) -> Limits:
+    """What the model can hold. One with an encoder has a row for what it reads, and another for the answer."""
+    return manifest_limits(pipeline.model.bundle.manifest)
+
+
+def manifest_limits(manifest: Manifest) -> Limits:
+    """The same of a model that need not be loaded."""
+    if manifest.generation is None or manifest.text is None:
+        return Limits(None, None, None)
+    capacity = manifest.generation.max_length
+    if "encoder" not in manifest.graphs:
+        return Limits(None if capacity is None else capacity - 1, None, capacity)
+    inputs = manifest.text.max_tokens
+    answer = None if capacity is None else capacity - len(manifest.generation.decoder_prompt)
+    return Limits(inputs, answer, None if inputs is None or answer is None else inputs + answer)
 
 
 def events(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from starlette.types import ASGIApp
 
 from fake_writer import make_writing, writer_of
+from onnxpipe.audio.waveform import Audio
 from onnxpipe.batching import Row
 from onnxpipe.bundle import Bundle, FileEntry, Golden, Graph, Manifest, Source, Tensor, Variant
 from onnxpipe.errors import BundleError, Cancelled, DeadlineExceeded, InvalidInput, Overloaded, UnprocessableInput
@@ -163,6 +164,24 @@ class Pairs(Pipeline[PairInputs, PairParameters, list[float]]):
         return enumerate({} for _ in rows)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ListenerParameters(Record):
+    """The rate."""
+
+    rate: int = parameter(16_000, ge=1, description="Samples a second.")
+
+
+class Listeners(Pipeline[Audio, ListenerParameters, list[int]]):
+    """How many samples it heard."""
+
+    def preprocess(self, inputs: Audio, parameters: ListenerParameters) -> Work[list[int]]:
+        samples = inputs.samples(parameters.rate)
+        return Work([{"input_values": samples}], lambda _: [len(samples)])
+
+    def infer(self, rows: Sequence[Row]) -> Iterator[tuple[int, Arrays]]:
+        return enumerate({} for _ in rows)
+
+
 @dataclasses.dataclass(frozen=True)
 class FakeEngine:
     device: str = "cpu"
@@ -207,16 +226,17 @@ def make_served(
 
 LABELS = {"text-classification": MoodyLabels}
 EMBEDDER = {"sentence-similarity": Pairs, "feature-extraction": MoodyVectors}
+EARS = {"audio-classification": Listeners}
 RANKER = {"zero-shot-classification": Rankings}
 STEADY = {"text-classification": Labels, "sentence-similarity": Pairs, "feature-extraction": Vectors}
 
 
 @pytest.fixture(scope="session")
 def served() -> Callable[..., Served]:
-    """Builds a model of a fake kind: "labels", "ranker" (results in two forms), "embedder", or "steady", which does all
-    but rank and never fails on its own.
+    """Builds a model of a fake kind: "labels", "ranker" (results in two forms), "embedder", "ears" (which counts
+    samples), or "steady", which does all but rank and listen and never fails on its own.
     """
-    kinds = {"labels": LABELS, "ranker": RANKER, "embedder": EMBEDDER, "steady": STEADY}
+    kinds = {"ears": EARS, "labels": LABELS, "ranker": RANKER, "embedder": EMBEDDER, "steady": STEADY}
     return lambda model_id, kind, **options: make_served(model_id, kinds[kind], **options)
 
 

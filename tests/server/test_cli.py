@@ -1,9 +1,12 @@
 import argparse
+import json
+import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx
@@ -11,17 +14,20 @@ import pytest
 
 from onnxpipe.errors import BundleError, InvalidInput, OnnxpipeError
 from onnxpipe_server import cli
+from onnxpipe_server.auth import make_token
 
 # `onnxpipe serve` as it is, but for the loading: a real bundle would need the tools that export one
 SERVE = """
-import argparse, pathlib, sys
+import argparse, dataclasses, pathlib, sys
 import conftest
-from onnxpipe_server import cli, models
+from onnxpipe_server import cli, lifecycle, stock
 
-models.load_served = lambda path, **_: conftest.make_served(path, conftest.LABELS)
+load = lambda path, **_: conftest.make_served(str(path), conftest.LABELS)
+stock.load_served = load
+stock.open_bundle = lifecycle.open_bundle = lambda path: dataclasses.replace(load(path).bundle, path=pathlib.Path(path))
 parser = argparse.ArgumentParser()
 cli.add_arguments(parser)
-sys.exit(cli.run(parser.parse_args()))
+sys.exit(cli.run(parser.parse_args([*sys.argv[1:], "--no-model-cache"])))
 """
 
 
@@ -86,10 +92,92 @@ def test_a_server_says_what_it_serves_answers_and_stops_cleanly(start, stop):
     assert "Traceback" not in log
 
 
+def children_of(process, but=()):
+    """The numbers of the two processes that it has begun, none of them in `but`."""
+    file, deadline = Path(f"/proc/{process.pid}/task/{process.pid}/children"), time.monotonic() + 20
+    while len(numbers := file.read_text().split()) < 2 or set(numbers) & set(but):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return numbers
+
+
+def until_gone(numbers):
+    deadline = time.monotonic() + 20
+    while any(is_running(number) for number in numbers):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_running(number):
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_processes_share_the_socket_and_one_that_is_killed_is_replaced(start):
+    process, lines = start("acme/labels", "--port", "0", "--workers", "2")
+    url = re.match(r"listening on (http://127\.0\.0\.1:\d+),", lines[-1])[1]
+    first = children_of(process)
+
+    os.kill(int(first[0]), signal.SIGKILL)
+    now = children_of(process, but=first[:1])
+    for _ in range(20):
+        answer = httpx.post(f"{url}/models/acme/labels", json="so", timeout=20)
+        assert answer.json() == [[{"label": "so", "score": 0.5}]]
+    process.send_signal(signal.SIGTERM)
+    _, log = process.communicate(timeout=20)
+
+    assert process.returncode == 0, log
+    assert "is replaced" in log
+    assert "Traceback" not in log
+    until_gone(now)
+
+
+def test_processes_end_with_the_one_that_began_them(start):
+    process, _ = start("acme/labels", "--port", "0", "--workers", "2")
+    numbers = children_of(process)
+
+    process.kill()
+
+    until_gone(numbers)
+
+
+def test_several_processes_are_not_begun_for_a_folder_that_is_no_bundle(tmp_path):
+    with pytest.raises(BundleError, match="not a bundle"):
+        cli.run(parse(str(tmp_path), "--port", "0", "--workers", "2"))
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_model_of_the_start_that_cannot_be_loaded_ends_the_server(workers):
+    code = SERVE.replace("stock.load_served = load", "stock.load_served = None")
+    done = subprocess.run(
+        [sys.executable, "-c", code, "acme/labels", "--port", "0", "--workers", workers],
+        env={"PYTHONPATH": ":".join([str(Path(__file__).parent), *filter(None, sys.path)])},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+    assert done.returncode == 1
+    assert "acme/labels cannot be loaded; the log of the server says why" in done.stderr
+
+
+@pytest.mark.parametrize("workers", ["0", "-1"])
+def test_a_number_of_processes_that_cannot_be_is_refused(workers):
+    with pytest.raises(InvalidInput, match="--workers: expected an integer >= 1"):
+        cli.run(parse("bundle", "--port", "0", "--workers", workers))
+
+
+def test_nothing_to_serve_is_said():
+    with pytest.raises(InvalidInput, match="name bundles, or a folder of them with --models"):
+        cli.run(parse("--port", "0"))
+
+
 def test_small_answers_do_not_wait_for_the_clients_acknowledgement(monkeypatch):
     """asyncio sets TCP_NODELAY on a connection only when its listener names its protocol."""
     listeners = []
-    monkeypatch.setattr(cli, "_serve", lambda listener, settings, args: listeners.append(listener.proto))
+    monkeypatch.setattr(cli, "_serve", lambda listener, *_: listeners.append(listener.proto))
 
     assert cli.run(parse("bundle", "--port", "0")) == 0
     assert listeners == [socket.IPPROTO_TCP]
@@ -129,3 +217,32 @@ def test_reading_the_arguments_loads_no_server():
     code = "import sys, onnxpipe_server.cli; print([m for m in ('fastapi', 'uvicorn', 'pydantic') if m in sys.modules])"
 
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_a_server_with_tokens_wants_one_and_logs_json(start, tmp_path):
+    token, line = make_token("ci", ("infer",))
+    (tmp_path / "tokens").write_text(line)
+
+    process, lines = start("acme/labels", "--port", "0", "--tokens", str(tmp_path / "tokens"), "--log-format", "json")
+
+    url = re.match(r"listening on (http://127\.0\.0\.1:\d+),", lines[-1])[1]
+    with httpx.Client(base_url=url) as client:
+        assert client.post("/", json="so").status_code == 401
+        assert client.post("/", json="so", headers={"authorization": f"Bearer {token}"}).status_code == 200
+    process.send_signal(signal.SIGTERM)
+    _, log = process.communicate(timeout=20)
+    told = [json.loads(line) for line in log.splitlines()]
+    assert [line["status"] for line in told if line["logger"] == "onnxpipe_server.requests"] == [401, 200]
+    assert token not in log
+
+
+def test_tokens_that_are_none_keep_the_server_from_starting(monkeypatch):
+    monkeypatch.setenv("ONNXPIPE_TOKENS", "hunter2")
+
+    with pytest.raises(InvalidInput, match="ONNXPIPE_TOKENS: token 1 is too short"):
+        cli.run(parse("bundle", "--port", "0"))
+
+
+def test_what_is_on_or_off_is_a_switch():
+    assert parse("one").open_metrics
+    assert not parse("one", "--no-open-metrics").open_metrics

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import orjson
 import pytest
@@ -5,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnxpipe.errors import InvalidInput
-from onnxpipe.pipeline import Answer
+from onnxpipe.pipeline import Answer, Pipeline, Work
+from onnxpipe.records import Record, parameter
 from onnxpipe_server import contract
 
 SIMILARITY = {"source_sentence": "a", "sentences": ["a", "b"]}
@@ -252,3 +255,24 @@ def test_any_bytes_are_read_or_refused(body):
 @given(st.text().filter(lambda text: text.strip()))
 def test_any_text_survives_as_json_inputs(text):
     assert contract.parse(orjson.dumps({"inputs": text}), "application/json").inputs == text
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Asked(Record):
+    query: str = parameter(description="The question.", aliases=("question",))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Nothing(Record):
+    pass
+
+
+class Echo(Pipeline[Asked, Nothing, str]):
+    def preprocess(self, inputs, parameters):
+        return Work([], lambda _: inputs.query)
+
+
+def test_a_field_of_an_input_is_known_by_its_other_names_and_leftovers_are_dropped():
+    call = contract.bind(contract.Envelope({"question": "why", "model": "x"}, {}), [Echo(None)])
+
+    assert call.inputs == [Asked(query="why")]

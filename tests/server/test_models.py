@@ -3,10 +3,12 @@ from unittest import mock
 import pytest
 
 from onnxpipe.bundle import Golden
-from onnxpipe.errors import InvalidInput, UnprocessableInput
+from onnxpipe.errors import BundleError, InvalidInput, UnprocessableInput
 from onnxpipe_server import models as module
 from onnxpipe_server.models import Models, load_served
 from onnxpipe_server.status import UnknownModel
+
+ANSWER = [{"label": "a", "score": 0.5}]
 
 
 @pytest.fixture
@@ -68,8 +70,8 @@ def test_the_sha_is_the_hub_commit_or_the_digest_of_the_bundle(served):
 
 def test_a_loaded_model_has_every_task_ready_and_its_golden_requests_run_once(served, monkeypatch):
     golden = [
-        Golden(task="text-classification", inputs=inputs, expected=[], tolerance={"fp32": 1.0})
-        for inputs in ("a", ["b", "c"])
+        Golden(task="text-classification", inputs=inputs, expected=expected, tolerance={"fp32": 1e-4})
+        for inputs, expected in (("a", ANSWER), (["b", "c"], [[{**ANSWER[0], "label": text}] for text in ("b", "c")]))
     ]
     ready = served("acme/labels", "labels", golden=golden)
     pipeline = ready.pipelines["text-classification"]
@@ -84,6 +86,17 @@ def test_a_loaded_model_has_every_task_ready_and_its_golden_requests_run_once(se
     assert [call.args[0] for call in run.call_args_list] == [["a"], ["b", "c"]]
 
 
+def test_a_model_with_a_wrong_answer_to_a_golden_request_does_not_serve(served, monkeypatch):
+    wrong = [{"label": "a", "score": 0.6}]
+    golden = Golden(task="text-classification", inputs="a", expected=wrong, tolerance={"fp32": 1e-4})
+    ready = served("acme/labels", "labels", golden=[golden])
+    monkeypatch.setattr(module, "load_model", lambda path, **options: ready.model)
+    monkeypatch.setattr(module, "make_pipeline", lambda model, task: ready.pipelines[task])
+
+    with pytest.raises(BundleError, match=r"does not answer as it should: .* off by 0.1, allowed is 0.0001"):
+        load_served("bundle")
+
+
 def test_what_a_model_can_do_is_known_from_its_tasks(served, writing):
     labels = served("acme/labels", "labels")
     plain, talking = writing("acme/a", "text-generation"), writing("acme/b", "text-generation", chat=True)
@@ -93,9 +106,11 @@ def test_what_a_model_can_do_is_known_from_its_tasks(served, writing):
     assert [one.continues for one in (labels, plain, talking, encoder)] == [False, True, True, False]
     assert [one.chats for one in (labels, plain, talking, encoder)] == [False, False, True, False]
     assert [one.reads_text for one in (labels, plain, talking, encoder)] == [False, True, True, True]
+    assert [one.rewrites for one in (labels, plain, talking, encoder)] == [False, False, False, True]
     assert plain.generator is plain.pipelines["text-generation"]
-    with pytest.raises(UnprocessableInput, match="acme/c does not continue texts; it serves: summarization"):
-        _ = encoder.generator
+    assert encoder.generator is encoder.generator
+    with pytest.raises(UnprocessableInput, match="acme/labels does not continue texts; it serves: text-classification"):
+        _ = labels.generator
 
 
 @pytest.mark.parametrize("name", [None, "", "tgi", "dummy", "https://host/models/x", "labels", "acme/labels"])

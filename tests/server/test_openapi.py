@@ -64,6 +64,7 @@ def test_every_served_task_is_one_operation(document):
         "/models/acme/labels": "text-classification",
         "/models/acme/embedder": "sentence-similarity",
         "/models/acme/embedder/pipeline/feature-extraction": "feature-extraction",
+        "/v2/models/{model_id}/infer": "Run the graph of a model on tensors",
     }
 
 
@@ -145,6 +146,7 @@ def test_a_server_with_a_model_that_writes_documents_the_other_dialects(letters)
         "/generate",
         "/generate_stream",
         "/tokenize",
+        "/decode",
         "/v1/chat/completions",
         "/v1/completions",
         "/models/{model_id}/v1/chat/completions",

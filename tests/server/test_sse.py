@@ -346,6 +346,30 @@ def test_the_model_stops_within_a_step_when_the_client_leaves(runner, letters_mo
     assert runner.run(post(app, "/generate", {"inputs": "w"})).status_code == 200
 
 
+def test_a_client_may_leave_while_its_grammar_is_being_compiled(runner, letters_model, make_client, monkeypatch):
+    pytest.importorskip("llguidance", reason="grammars need the chat extra")
+    app = make_client(letters_model, max_writing=1, max_waiting=0).app
+    begun, go = threading.Event(), threading.Event()
+    compiler = letters_model.generator._grammars
+    make = compiler._make
+    monkeypatch.setattr(compiler, "_make", lambda *arguments: (begun.set(), go.wait(20), make(*arguments)))
+
+    async def leave():
+        grammar = {"type": "regex", "value": "left while it was compiled"}
+        visit = Visit(app, "/generate", {"inputs": "w", "parameters": {"grammar": grammar}})
+        running = asyncio.create_task(visit.run())
+        await until(begun.is_set)
+        visit.left.set()
+        await running
+        return await post(app, "/generate", {"inputs": "w"})
+
+    try:
+        assert runner.run(leave()).status_code == 200
+        assert not go.is_set()
+    finally:
+        go.set()
+
+
 def test_a_client_that_leaves_before_the_first_token_ends_the_work_too(runner, letters_model, make_client):
     app, writer = make_client(letters_model).app, writer_of(letters_model)
     begin = writer.steps

@@ -1,5 +1,6 @@
 """The OpenAPI document and a page to read and try it, from this machine alone: no CDN."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import orjson
@@ -14,15 +15,14 @@ from onnxpipe_server.openapi import Json
 _ASSETS = "/docs/assets"
 
 
-def make_router(document: Json) -> APIRouter:
-    """The page, the files it loads, and the document under the two names clients know."""
+def make_router(make_document: Callable[[], Json]) -> APIRouter:
+    """The page, the files it loads, and the document under the two names clients know; made when it is asked for."""
     router = APIRouter(include_in_schema=False)
-    content = orjson.dumps(document)
 
     @router.get("/openapi.json")
     @router.get("/api-doc/openapi.json")
-    async def openapi() -> Response:
-        return Response(content, media_type="application/json")
+    def openapi() -> Response:
+        return Response(orjson.dumps(make_document()), media_type="application/json")
 
     @router.get("/docs")
     async def docs() -> HTMLResponse:

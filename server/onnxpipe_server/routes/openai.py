@@ -78,8 +78,12 @@ def chat(models: Models, model_id: str | None, settings: Settings, body: bytes) 
     """Answers to messages, step by step."""
     data = contract.parse_object(body)
     # without any template the refusal below says so
-    fits = _answers if any(one.chats for one in models.all()) else _continues
-    served = models.find(model_id) if model_id else models.choose(data.get("model"), fits, "answers messages")
+    if model_id:
+        served = models.find(model_id)
+    elif any(one.chats for one in models.all()):
+        served = models.choose(data.get("model"), lambda one: one.chats, "answers messages")
+    else:
+        served = models.choose_writer(data.get("model"))
     pipeline, tokenizer = served.generator, served.model.tokenizer
     request = requests.read_chat(data, settings)
     use = tools.read_tool_use(list(request.tools), request.tool_choice)
@@ -115,7 +119,7 @@ def chat(models: Models, model_id: str | None, settings: Settings, body: bytes) 
 def complete(models: Models, model_id: str | None, settings: Settings, body: bytes) -> Parts:
     """How texts go on, step by step."""
     data = contract.parse_object(body)
-    served = models.find(model_id) if model_id else models.choose(data.get("model"), _continues, "continues texts")
+    served = models.find(model_id) if model_id else models.choose_writer(data.get("model"))
     pipeline, tokenizer = served.generator, served.model.tokenizer
     request = requests.read_completion(data, settings)
     vocabulary = pipeline.vocabulary_size
@@ -149,14 +153,6 @@ def complete(models: Models, model_id: str | None, settings: Settings, body: byt
             choices = [choice for number, text, token in step for choice in answers[number * count + text].add(token)]
             yield _chunks(head, "text_completion", choices)
     yield _ending(head, "text_completion", request, prompt_tokens, sum(started.new_tokens for started in all_started))
-
-
-def _answers(served: Served) -> bool:
-    return served.chats
-
-
-def _continues(served: Served) -> bool:
-    return served.continues
 
 
 def _chat_prompt(served: Served, request: requests.ChatRequest, use: tools.ToolUse | None) -> Ids:

@@ -8,6 +8,7 @@ STATUS = {
     "tasks": ["text-classification"],
     "precision": "fp32",
     "size_bytes": 1_500_000,
+    "problem": None,
     "loaded": True,
     "state": "Loaded",
     "compute_type": "cpu",

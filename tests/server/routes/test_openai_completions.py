@@ -64,10 +64,10 @@ def test_a_failure_in_a_stream_is_an_event_of_this_form(letters_model, make_clie
 
     run = FakeDecoder.run
 
-    def fail(self, first, tokens, lengths, positions):
+    def fail(self, first, tokens, lengths, *rest):
         if lengths.max() > 5:
             raise BundleError("damaged")
-        return run(self, first, tokens, lengths, positions)
+        return run(self, first, tokens, lengths, *rest)
 
     monkeypatch.setattr(FakeDecoder, "run", fail)
     response = make_client(letters_model).post(COMPLETIONS, json={"prompt": "0", "stream": True})

@@ -262,11 +262,11 @@ def test_of_several_models_the_body_names_one(letters_model, writing, served, ma
     assert "acme/labels does not continue texts" in wrong.json()["error"]
 
 
-def test_without_a_model_that_continues_texts_the_answer_says_so(labels):
+def test_without_a_model_that_writes_the_answer_says_so(labels):
     response = labels.post("/generate", json={"inputs": "a"})
 
     assert response.status_code == 422
-    assert "no model that continues texts" in response.json()["error"]
+    assert "no model that writes texts" in response.json()["error"]
 
 
 def test_a_model_that_fails_is_a_424(letters_model, make_client, monkeypatch):
@@ -309,26 +309,69 @@ def test_info_describes_the_model_and_its_limits(letters, letters_model, served,
     assert several.get("/info").json()["models"] == ["acme/letters", "acme/labels"]
 
 
-def test_tokens_of_a_text_have_places_and_added_ones_none(letters):
-    tokens = letters.post("/tokenize", json={"inputs": "aé<s>"}).json()
+class TestEncoders:
+    def test_the_answer_is_about_the_text_and_never_repeats_it(self, echo):
+        response = generate(echo, {"return_full_text": True}, "hello")
 
-    assert tokens == [
-        [
-            {"id": 256, "text": "<s>", "special": True, "start": None, "stop": None},
-            {"id": 97, "text": "a", "special": False, "start": 0, "stop": 1},
-            {"id": 195, "text": "é", "special": False, "start": 1, "stop": 2},
-            {"id": 169, "text": "é", "special": False, "start": 1, "stop": 2},
-            {"id": 256, "text": "<s>", "special": True, "start": 2, "stop": 5},
-        ]
-    ]
+        assert response.json() == {"generated_text": "hello"}
+        assert response.headers["x-prompt-tokens"] == "6"
+        assert response.headers["x-generated-tokens"] == "6"
 
+    def test_the_input_in_details_is_what_the_decoder_begins_with(self, echo):
+        parameters = {"decoder_input_details": True, "top_n_tokens": 2}
+        details = generate(echo, parameters, "hi").json()["details"]
 
-def test_tokens_of_several_texts_without_added_ones(letters):
-    tokens = letters.post("/tokenize", json={"inputs": ["a", ""], "add_special_tokens": False}).json()
+        assert [(token["id"], token["logprob"]) for token in details["prefill"]] == [(256, None)]
+        assert [token["text"] for token in details["tokens"]] == ["h", "i", "</s>"]
+        assert [len(top) for top in details["top_tokens"]] == [2, 2, 2]
 
-    assert [[token["id"] for token in text] for text in tokens] == [[97], []]
+    def test_a_stream_tells_the_length_of_the_text_that_was_read(self, echo):
+        response = generate(echo, {"details": True, "return_full_text": True}, "hello", "/generate_stream")
 
+        *tokens, last = events_of(response.text)
+        assert [token["token"]["text"] for token in tokens] == list("hello")
+        assert (last["generated_text"], last["details"]["input_length"]) == ("hello", 6)
 
-@pytest.mark.parametrize("body", [{"inputs": []}, {"inputs": 7}, {}, {"inputs": ["a", None]}])
-def test_what_is_no_text_has_no_tokens(letters, body):
-    assert letters.post("/tokenize", json=body).status_code == 422
+    def test_the_last_tokens_of_the_text_stay_behind_those_that_begin_it(self, echo):
+        response = generate(echo, {"truncate": 3}, "hello")
+
+        assert response.json() == {"generated_text": "lo"}
+        assert response.headers["x-truncated"] == "3"
+
+    def test_the_models_own_beams_are_left_out_so_that_tokens_can_be_told(self, writing, make_client):
+        client = make_client(writing("acme/beams", "summarization", encoder=True, num_beams=3))
+
+        assert len(events_of(generate(client, None, "hi", "/generate_stream").text)) == 3
+        drawn = generate(client, {**SAMPLED, "best_of": 2, "details": True}, "hi").json()
+        assert len(drawn["details"]["best_of_sequences"]) == 1
+
+    def test_an_answer_ends_where_the_decoder_does(self, writing, make_client):
+        client = make_client(writing("acme/short", "summarization", encoder=True, max_length=4))
+
+        assert generate(client, None, "hello").json() == {"generated_text": "hel"}
+
+    def test_models_that_continue_texts_come_first(self, letters_model, writing, make_client):
+        client = make_client(writing("acme/echo-too", "summarization", encoder=True), letters_model)
+
+        assert generate(client).json() == {"generated_text": "xyz"}
+        named = client.post("/generate", json={"inputs": "w", "model": "echo-too"})
+        assert named.json() == {"generated_text": "w"}
+
+    def test_completions_are_about_their_prompts(self, echo):
+        body = {"prompt": ["hi", "ho"], "max_tokens": 8}
+        response = echo.post("/v1/completions", json=body).json()
+
+        assert [choice["text"] for choice in response["choices"]] == ["hi", "ho"]
+        assert response["usage"] == {"prompt_tokens": 6, "completion_tokens": 6, "total_tokens": 12}
+
+    def test_messages_have_no_template(self, echo):
+        pytest.importorskip("jinja2", reason="chat templates need the chat extra")
+        response = echo.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": "a"}]})
+
+        assert response.status_code == 422
+        assert "no chat template" in response.json()["error"]["message"]
+
+    def test_info_tells_what_fits(self, echo):
+        info = echo.get("/info").json()
+
+        assert (info["max_input_tokens"], info["max_total_tokens"]) == (None, None)

@@ -1,0 +1,92 @@
+"""Several processes behind one listening socket, made by fork from one that has imported everything and runs nothing.
+
+So they share the memory of what is imported, and one that dies is replaced in milliseconds.
+"""
+
+import contextlib
+import gc
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from onnxpipe.errors import InvalidInput
+
+_log = logging.getLogger(__name__)
+
+# A process that cannot begin its work ends with this; then so do the others.
+CANNOT_START = 3
+# Seconds between replacements of processes that die young.
+_PAUSE_S = 1.0
+
+
+def run_processes(count: int, work: Callable[[], int]) -> int:
+    """Run `work` in so many processes until SIGINT or SIGTERM comes or one cannot start; 0, or that one's exit status.
+
+    `work` returns the exit status of its process.
+    """
+    if not hasattr(os, "fork"):
+        raise InvalidInput("--workers: more than one needs an operating system with fork; start several servers")
+    alive, lifeline = os.pipe()  # closed when this process ends, however it does
+    gc.collect()
+    gc.freeze()  # so that the collector of a child does not write to pages it shares
+    begun: dict[int, float] = {}
+    status = 0
+    try:
+        for _ in range(count):
+            begun[_fork(work, alive, lifeline)] = time.monotonic()
+        while not status:
+            number, ended = os.wait()
+            lived_s = time.monotonic() - begun.pop(number)
+            status = CANNOT_START if os.waitstatus_to_exitcode(ended) == CANNOT_START else 0
+            if not status:
+                _log.error("process %d ended (%d) and is replaced", number, os.waitstatus_to_exitcode(ended))
+                time.sleep(max(_PAUSE_S - lived_s, 0))
+                begun[_fork(work, alive, lifeline)] = time.monotonic()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        _stop(begun)
+        os.close(lifeline)
+        os.close(alive)
+    return status
+
+
+def _fork(work: Callable[[], int], alive: int, lifeline: int) -> int:
+    """The number of a new process that works."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    number = os.fork()
+    if number:
+        return number
+    status = 1
+    try:
+        os.close(lifeline)
+        threading.Thread(target=_end_with_parent, args=(alive,), daemon=True).start()
+        status = work()
+    except KeyboardInterrupt:
+        status = 0
+    except BaseException:  # noqa: BLE001 - nothing may go on in the parent's place
+        _log.exception("a process failed")
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)  # what the parent has open is not this process's to close
+
+
+def _end_with_parent(alive: int) -> None:
+    os.read(alive, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _stop(numbers: dict[int, float]) -> None:
+    """End processes and wait for them, patiently: they answer what they have begun."""
+    for number in numbers:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(number, signal.SIGTERM)
+    for number in numbers:
+        with contextlib.suppress(ChildProcessError, KeyboardInterrupt):
+            os.waitpid(number, 0)
