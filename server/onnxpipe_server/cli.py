@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import dataclasses
 import functools
+import importlib.util
 import logging
 import os
 import signal
@@ -146,6 +147,8 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def _serve(listener: socket.socket, settings: Settings, keyring: "Keyring | None", args: argparse.Namespace) -> None:
+    if importlib.util.find_spec("uvicorn") is None:  # imported only when models have begun to load
+        raise ModuleNotFoundError("No module named 'uvicorn'", name="uvicorn")
     if args.workers < 1:
         raise InvalidInput(f"--workers: expected an integer >= 1, given {args.workers}")
     # here, not above: the command line reads this module for its arguments alone

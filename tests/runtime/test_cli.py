@@ -9,7 +9,7 @@ import onnxpipe
 from onnxpipe import cli
 from onnxpipe.errors import InvalidInput
 
-COMMANDS = ["export", "run", "serve", "inspect", "doctor"]
+COMMANDS = ["export", "run", "serve", "token", "inspect", "doctor"]
 MODULES_AFTER_HELP = """
 import sys
 from onnxpipe.cli import main

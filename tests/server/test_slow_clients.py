@@ -217,12 +217,10 @@ def test_a_last_answer_that_nobody_reads_is_dropped(running):
     path = b"/models/steady/pipeline/feature-extraction"
     body = json.dumps("y" * 100_000).encode()
     head = b"POST %s HTTP/1.1\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % (path, len(body))
-    before = running.connections
-    for _ in range(3):
-        running.connect(head + body, receive_bytes=2048)
-    running.wait(lambda: running.connections > before)
+    clients = [running.connect(head + body, receive_bytes=2048) for _ in range(3)]
+    assert [client.recv(1) for client in clients] == [b"H"] * 3  # the answers have begun
 
-    running.wait(lambda: running.connections <= before)
+    running.wait(lambda: not running.connections)
 
 
 def test_a_connection_is_used_again_and_again(running):
@@ -235,11 +233,11 @@ def test_a_connection_is_used_again_and_again(running):
 def test_an_answer_that_nobody_reads_is_dropped(running):
     body = json.dumps("x" * 1_500_000).encode()
     path = b"POST /models/steady/pipeline/feature-extraction HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % len(body)
-    before = running.connections
+    running.wait(lambda: not running.connections)  # those of other tests are gone
     client = running.connect(path + body, receive_bytes=4096)
-    running.wait(lambda: running.connections > before)
+    running.wait(lambda: running.connections)
 
-    running.wait(lambda: running.connections <= before)
+    running.wait(lambda: not running.connections)
 
     head, _, body = read_all(client).partition(b"\r\n\r\n")  # what the kernel had of it
     assert len(body) < int(re.search(rb"content-length: (\d+)", head)[1])
