@@ -8,7 +8,6 @@ import itertools
 import random
 import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,6 +39,10 @@ _SPEEDS = (130, 160, 190)  # words a minute
 _MOST_WORDS = 4
 
 
+class NoSpeakerError(RuntimeError):
+    """There is nothing here that speaks."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Utterance:
     """A WAV file and the words that are said in it."""
@@ -51,7 +54,7 @@ class Utterance:
 def speak(voices: Sequence[str], count: int, folder: Path, *, words: int = _MOST_WORDS) -> list[Utterance]:
     """`count` utterances of one to `words` words, always the same, each in one of these voices.
 
-    Files that are there are not made again. Exits when espeak-ng is not installed.
+    Files that are there are not made again. Raises NoSpeakerError when espeak-ng is not installed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     draws = random.Random(",".join(voices))  # noqa: S311 - the same utterances every time
@@ -71,7 +74,7 @@ def speak(voices: Sequence[str], count: int, folder: Path, *, words: int = _MOST
 def _espeak(arguments: Sequence[str]) -> None:
     program = shutil.which("espeak-ng")
     if program is None:
-        sys.exit("espeak-ng is not installed: apt-get install espeak-ng")
+        raise NoSpeakerError("espeak-ng is not installed: apt-get install espeak-ng")
     subprocess.run([program, *arguments], check=True, capture_output=True)  # noqa: S603 - words and voices from above
 
 

@@ -25,7 +25,7 @@ from onnxpipe.load import load_model, make_pipeline
 from onnxpipe_bench.datasets import Dataset, Example
 from onnxpipe_bench.measure import write_result
 from onnxpipe_bench.quality import compare
-from onnxpipe_bench.speech import TEST_VOICES, TRAIN_VOICES, WORDS, Utterance, speak, word_errors
+from onnxpipe_bench.speech import TEST_VOICES, TRAIN_VOICES, WORDS, NoSpeakerError, Utterance, speak, word_errors
 from onnxpipe_export.export import export
 
 Floats = NDArray[np.float32]
@@ -78,7 +78,12 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path(".cache/speech-quality"))
     parser.add_argument("--epochs", type=int, default=Amounts.epochs)
     args = parser.parse_args()
-    rows = measure(args.cache, Amounts(epochs=args.epochs))
+    try:
+        rows = measure(args.cache, Amounts(epochs=args.epochs))
+    except NoSpeakerError as error:
+        # no failure: `make bench` has others to run
+        print(f"speech_quality is left out: {error}")
+        return
     result = {"model": "small models trained on espeak-ng's voices", "rows": rows}
     print(f"-> {write_result('speech_quality', result)}")
 

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from onnxpipe.errors import BundleError, InvalidInput
-from onnxpipe.records import FieldError, Record, plain, read
+from onnxpipe.records import FieldError, Record, plain, read, require
 from onnxpipe.sections import (
     Audio,
     Chat,
@@ -31,7 +31,6 @@ from onnxpipe.sections import (
     Text,
     Transcription,
     Translation,
-    require,
 )
 
 FORMAT_VERSION = 1

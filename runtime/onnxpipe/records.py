@@ -93,6 +93,13 @@ class Record:
             object.__setattr__(self, field.name, value)
 
 
+def require(record: Record, *names: str) -> None:
+    """Raise FieldError unless each of these fields has something in it."""
+    for name in names:
+        if not getattr(record, name):
+            raise FieldError(name, "expected at least one, given none")
+
+
 def read(cls: type[T], data: object, *, ignore_unknown: bool = False) -> T:
     """A `cls` from a mapping of its fields.
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from onnxpipe_bench.speech import TEST_VOICES, TRAIN_VOICES, WORDS, Utterance, speak, word_errors
-from onnxpipe_bench.speech_quality import Amounts, compare_errors, measure
+from onnxpipe_bench.speech_quality import Amounts, compare_errors, main, measure
 
 needs_espeak = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
 
@@ -37,6 +37,15 @@ def test_engines_are_compared_by_their_wrong_words(tmp_path):
 
 def test_nobody_who_tests_was_heard_in_training():
     assert not {*TRAIN_VOICES} & {*TEST_VOICES}
+
+
+def test_without_espeak_it_says_what_to_install_and_fails_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    monkeypatch.setattr("sys.argv", ["speech_quality", "--cache", str(tmp_path)])
+    main()
+    assert capsys.readouterr().out == (
+        "speech_quality is left out: espeak-ng is not installed: apt-get install espeak-ng\n"
+    )
 
 
 @needs_espeak

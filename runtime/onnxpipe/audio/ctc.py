@@ -20,7 +20,7 @@ Frames = NDArray[np.int32]  # (T,) the likeliest token of each
 Unit = Literal["char", "word"]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Span:
     """A text and the frames it was heard in, the end excluded."""
 
@@ -53,8 +53,11 @@ class CtcDecoder:
 
         A chunk's text is spelled as in the vocabulary; the whole text is in lower case where the model wants that.
         """
-        tokens = self._tokens(frames)
-        text = "".join(token.text for token in tokens).strip()
+        same = self._same[frames]
+        starts = np.flatnonzero(np.diff(same, prepend=-1))
+        kept = same[starts] != self._blank
+        tokens = [self._shown[token] for token in same[starts[kept]]]
+        text = "".join(tokens).strip()
         if self._ctc.lower_case:
             text = text.lower()
         if self._ctc.clean_up_spaces:
@@ -64,19 +67,14 @@ class CtcDecoder:
             text = clean_up_spaces(text)
         if unit is None:
             return Transcript(text)
-        spans = tokens if unit == "char" else join_words(tokens, self._ctc.space)
+        ends = np.append(starts[1:], len(same))
+        runs = zip(tokens, starts[kept].tolist(), ends[kept].tolist(), strict=True)
+        spans = [Span(*run) for run in runs]
+        if unit == "word":
+            spans = join_words(spans, self._ctc.space)
         return Transcript(
             text, [Chunk(span.text, (self._seconds(span.start), self._seconds(span.end))) for span in spans]
         )
-
-    def _tokens(self, frames: Frames) -> list[Span]:
-        """What runs of one token stand for, without the blanks."""
-        same = self._same[frames]
-        starts = np.flatnonzero(np.diff(same, prepend=-1))
-        ends = np.append(starts[1:], len(same))
-        kept = same[starts] != self._blank
-        runs = zip(same[starts[kept]].tolist(), starts[kept].tolist(), ends[kept].tolist(), strict=True)
-        return [Span(self._shown[token], start, end) for token, start, end in runs]
 
     def _seconds(self, frame: int) -> float:
         return frame * self._ctc.frame_samples / self._sample_rate

@@ -91,14 +91,15 @@ class TokenLoop:
         if job.error is not None:
             raise job.error
 
-    def run(self, jobs: list[Job]) -> None:
-        """Write all of them. Raises as `steps` does, for the first that fails."""
+    def run(self, jobs: list[Job], check: Callable[[], None] | None = None) -> None:
+        """Write all of them. Raises as `steps` does, for the first that fails; and what `check` does after a step."""
         for job in jobs:
             self._submit(job)
         try:
             for job in jobs:
                 while self._next(job) is not None:
-                    pass
+                    if check is not None:
+                        check()
                 if job.error is not None:
                     raise job.error
         finally:

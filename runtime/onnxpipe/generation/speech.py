@@ -48,6 +48,7 @@ class SpeechWriter:
             raise UnsupportedModel(f"{manifest.id} does not write down speech; it serves: {', '.join(manifest.tasks)}")
         self._section = manifest.transcription
         self._writer = writer_of(model)
+        self._check = model.check
         self._dictation = Dictation(model, self._writer, self._section)
         audio = require_audio(manifest)
         self._microphone = Microphone(audio, FeatureReader(audio, model.graph("encoder")), manifest.id)
@@ -59,7 +60,7 @@ class SpeechWriter:
         """What is said in a recording of any length.
 
         Raises FieldError for parameters that this model cannot follow, UnprocessableInput for times of words where it
-        has none, and what `Audio.blocks` does.
+        has none, and what `Audio.blocks` and the model's `check` do.
         """
         # before anything is decoded: parameters may be wrong
         plan = make_plan(self._writer, self._section, options, long=False)
@@ -169,7 +170,7 @@ class SpeechWriter:
                 except StopIteration as stop:
                     results[number] = stop.value
                     del going[number]
-            self._writer.loop.run(jobs)
+            self._writer.loop.run(jobs, self._check)
         return [windows for _, windows in sorted(results.items())]
 
 

@@ -28,8 +28,8 @@ class Parameters(Record):
 class AudioClassification(Pipeline[Audio, Parameters, list[Label]]):
     """Labels by falling score; scores are in [0, 1] except for regressions and `function_to_apply="none"`.
 
-    >>> onnxpipe.load("keywords")("stop.flac", top_k=2)
-    [Label(label='stop', score=0.981...), Label(label='up', score=0.007...)]
+    >>> onnxpipe.load("classifier")("stop.wav", top_k=2)
+    [Label(label='stop', score=0.9993288516998291), Label(label='two', score=0.0003749597235582769)]
     """
 
     def __init__(self, model: Model) -> None:

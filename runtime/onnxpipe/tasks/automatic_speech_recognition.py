@@ -81,8 +81,8 @@ _OF_WRITING = ("language", "task", "generation_parameters")
 class AutomaticSpeechRecognition(Pipeline[Audio, Parameters, Transcript]):
     """The text of a recording, with its parts and their times in seconds where they were asked for.
 
-    >>> onnxpipe.load("wav2vec2-base-960h")("one-two.flac", return_timestamps="word")
-    Transcript(text='ONE TWO', chunks=[Chunk(text='ONE', timestamp=(0.36, 0.54), language=None), ...])
+    >>> onnxpipe.load("speller")("six-two.wav", return_timestamps="word")
+    Transcript(text='six two', chunks=[Chunk(text='six', timestamp=(0.0, 0.28), language=None), ...])
     """
 
     def __init__(self, model: Model) -> None:

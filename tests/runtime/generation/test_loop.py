@@ -225,6 +225,20 @@ def test_a_request_that_fails_fails_alone():
     assert server.blocks == 0
 
 
+def test_a_check_between_two_steps_ends_all_that_was_written_together():
+    server, jobs, calls = Server(), [job(max_new_tokens=50), job((8,), max_new_tokens=50)], []
+
+    def check():
+        calls.append(None)
+        if len(calls) == 4:
+            raise Cancelled("gone")
+
+    with pytest.raises(Cancelled, match="gone"):
+        server.loop.run(jobs, check)
+    assert all(isinstance(one.error, Cancelled) for one in jobs)
+    assert server.blocks == 0
+
+
 def test_when_the_model_fails_all_its_requests_do(monkeypatch):
     server, jobs = Server(), [job(), job((8,))]
     monkeypatch.setattr(ScriptedDecoder, "run", lambda *_: 1 / 0)
