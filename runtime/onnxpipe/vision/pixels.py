@@ -28,7 +28,7 @@ HeightWidth = tuple[int, int]
 
 _ROUND: dict[str, Callable[[float], int]] = {"floor": math.floor, "ceil": math.ceil, "nearest": round}
 _MASK = "pixel_mask"
-_ROWS = 32
+_ROWS = 128
 # pixels of a target that threads are worth it for (512 x 512), and how wide each one's part of it is at least
 _SHARED, _PART_WIDTH = 2**18, 256
 # how many times the pixels of the target `fast` leaves to the filter, along an edge; Pillow's thumbnails have as many
