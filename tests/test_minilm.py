@@ -131,6 +131,7 @@ def test_the_document_lists_the_models_paths(url: str) -> None:
     assert paths == {
         f"/models/{ID}": "sentence-similarity",
         f"/models/{ID}/pipeline/feature-extraction": "feature-extraction",
+        "/models/{model_id}/v1/embeddings": "Vectors of texts",
     }
 
 

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from onnxpipe.errors import InvalidInput
 
@@ -21,6 +21,10 @@ _log = logging.getLogger(__name__)
 CANNOT_START = 3
 # Seconds between replacements of processes that die young.
 _PAUSE_S = 1.0
+# Seconds that a process may take to end: longer than the server waits for requests that run.
+_PATIENCE_S = 40.0
+# Seconds after which it is told again: while a server starts, a signal may be lost.
+_AGAIN_S = 1.0
 
 
 def run_processes(count: int, work: Callable[[], int]) -> int:
@@ -72,6 +76,7 @@ def _fork(work: Callable[[], int], alive: int, lifeline: int) -> int:
     except BaseException:  # noqa: BLE001 - nothing may go on in the parent's place
         _log.exception("a process failed")
     finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it comes more than once
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)  # what the parent has open is not this process's to close
@@ -79,14 +84,29 @@ def _fork(work: Callable[[], int], alive: int, lifeline: int) -> int:
 
 def _end_with_parent(alive: int) -> None:
     os.read(alive, 1)
-    os.kill(os.getpid(), signal.SIGTERM)
+    end = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < end:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_AGAIN_S)
+    os._exit(1)
 
 
-def _stop(numbers: dict[int, float]) -> None:
-    """End processes and wait for them, patiently: they answer what they have begun."""
-    for number in numbers:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(number, signal.SIGTERM)
-    for number in numbers:
-        with contextlib.suppress(ChildProcessError, KeyboardInterrupt):
-            os.waitpid(number, 0)
+def _stop(numbers: Iterable[int]) -> None:
+    """End processes, patiently: they answer what they have begun. Those that do not end in time are killed."""
+    left = set(numbers)
+    end, again = time.monotonic() + _PATIENCE_S, 0.0
+    while left:
+        with contextlib.suppress(KeyboardInterrupt, ProcessLookupError):
+            if (now := time.monotonic()) >= again:
+                again = now + _AGAIN_S
+                for number in left:
+                    os.kill(number, signal.SIGKILL if now > end else signal.SIGTERM)
+            left = {number for number in left if not _has_ended(number)}
+            time.sleep(0.01)
+
+
+def _has_ended(number: int) -> bool:
+    try:
+        return os.waitpid(number, os.WNOHANG) != (0, 0)
+    except ChildProcessError:  # waited for before
+        return True

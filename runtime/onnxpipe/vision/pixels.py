@@ -91,7 +91,7 @@ class PixelReader:
         # here, not above: most pictures are small
         from concurrent.futures import ThreadPoolExecutor
 
-        return ThreadPoolExecutor(self._threads, thread_name_prefix="onnxpipe-pixels")
+        return ThreadPoolExecutor(self._threads - 1, thread_name_prefix="onnxpipe-pixels")
 
 
 def require_image(manifest: Manifest) -> Image:
@@ -171,7 +171,7 @@ def scale_in_parts(
     pool: "ThreadPoolExecutor",
     parts: int,
 ) -> Floats:
-    """`map_levels` of an RGB picture resized to `size` (width, height), with `parts` of it in threads side by side.
+    """`map_levels` of an RGB picture resized to `size` (width, height), `parts` of it side by side, one in this thread.
 
     The same numbers to the bit: Pillow scales across, each row by itself, rounds to 8 bits, and then down, each column
     by itself. So the first may be done for some rows at a time, and the second for some columns.
@@ -189,8 +189,11 @@ def scale_in_parts(
         _write_levels(columns.resize((right - left, height), filter_), levels, pixels[:, :, left:right])
 
     for work, edge in ((across, image.height), (down, width)):
-        cuts = [edge * part // parts for part in range(parts + 1)]
-        list(pool.map(work, *zip(*itertools.pairwise(cuts), strict=True)))
+        first, *others = itertools.pairwise(edge * part // parts for part in range(parts + 1))
+        waiting = [pool.submit(work, *part) for part in others]
+        work(*first)
+        for future in waiting:
+            future.result()
     return pixels
 
 
