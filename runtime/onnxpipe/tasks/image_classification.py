@@ -33,7 +33,8 @@ class ImageClassification(Pipeline[Picture, Parameters, list[Label]]):
     def __init__(self, model: Model) -> None:
         super().__init__(model)
         self._classification = require_labels(model.bundle.manifest)
-        self._reader = PixelReader(require_image(model.bundle.manifest), model.graph())
+        threads = model.sessions["model"].threads
+        self._reader = PixelReader(require_image(model.bundle.manifest), model.graph(), threads=threads)
         self._output = model.graph().outputs[0].name
 
     def preprocess(self, inputs: Picture, parameters: Parameters) -> Work[list[Label]]:

@@ -72,7 +72,8 @@ class ImageSegmentation(Pipeline[Picture, Parameters, list[Segment]]):
     def __init__(self, model: Model) -> None:
         super().__init__(model)
         self._segmentation = require_segmentation(model.bundle.manifest)
-        self._reader = PixelReader(require_image(model.bundle.manifest), model.graph())
+        threads = model.sessions["model"].threads
+        self._reader = PixelReader(require_image(model.bundle.manifest), model.graph(), threads=threads)
         self._outputs = [tensor.name for tensor in model.graph().outputs]
 
     def preprocess(self, inputs: Picture, parameters: Parameters) -> Work[list[Segment]]:

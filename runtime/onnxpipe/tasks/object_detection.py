@@ -54,7 +54,8 @@ class ObjectDetection(Pipeline[Picture, Parameters, list[DetectedObject]]):
     def __init__(self, model: Model) -> None:
         super().__init__(model)
         self._detection = require_detection(model.bundle.manifest)
-        self._reader = PixelReader(require_image(model.bundle.manifest), model.graph())
+        threads = model.sessions["model"].threads
+        self._reader = PixelReader(require_image(model.bundle.manifest), model.graph(), threads=threads)
         self._logits, self._boxes = (tensor.name for tensor in model.graph().outputs[:2])
 
     def preprocess(self, inputs: Picture, parameters: Parameters) -> Work[list[DetectedObject]]:
