@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import gzip
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from onnxpipe.pipeline import Answer
-from onnxpipe.records import FieldError, Record, read, show
+from onnxpipe.records import Record, read
 from onnxpipe_server import contract
 from onnxpipe_server.body import read_body
 from onnxpipe_server.explain import current_account
@@ -20,15 +20,11 @@ from onnxpipe_server.models import Models, Served
 from onnxpipe_server.settings import Settings
 from onnxpipe_server.status import AmbiguousModel, Dialect, WrongModel
 from onnxpipe_server.tickets import current_ticket
-from onnxpipe_server.workers import Workers
+from onnxpipe_server.workers import LARGE_BYTES, Workers
 
 R = TypeVar("R", bound=Record)
 
-# what clients of one model send as its name, when they must send one
-_ANY_MODEL = ("", "tgi", "dummy")
 _GZIP_FROM_BYTES = 1000
-# A body from here on may take a multiple of it in memory before its rows are made.
-_LARGE_BYTES = 100_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,12 +63,9 @@ class Visit:
         Raises UnknownModel, WrongModel, or AmbiguousModel naming the choices.
         """
         path_name = self.request.path_params.get("model_id")
-        if path_name is not None:
-            return _fitting(self.models.find(path_name), kind)
-        if name is not None and not isinstance(name, str):
-            raise FieldError("model", f"expected a model's id, given {show(name)}")
-        if name and name not in _ANY_MODEL and "://" not in name:
-            return _fitting(self.models.find(name), kind)
+        named = self.models.named(name) if path_name is None else self.models.find(path_name)
+        if named is not None:
+            return _fitting(named, kind)
         preferred = [self.models.find(one) for one in self.settings.default_models]
         fitting = [one for one in preferred if kind.fits(one)][:1] or [
             one for one in self.models.all() if kind.fits(one)
@@ -107,13 +100,26 @@ class Visit:
     ) -> Response:
         """The response with what is in it. Raises NotFinite."""
         content = contract.to_json(value)
-        headers = self.headers(served, answered, characters)
-        if len(content) > _GZIP_FROM_BYTES:
-            headers["vary"] = "accept-encoding"
-            if "gzip" in self.request.headers.get("accept-encoding", ""):
-                content = gzip.compress(content, compresslevel=1)
-                headers["content-encoding"] = "gzip"
-        return Response(content, headers=headers, media_type="application/json")
+        return json_response(self.request, content, self.headers(served, answered, characters), self.received)
+
+
+def json_response(
+    request: Request, content: bytes, headers: Mapping[str, str], received: float, vary: Sequence[str] = ()
+) -> Response:
+    """The response with this JSON, compressed for a client that takes it so, and the time since `received`.
+
+    To be called in a worker thread: a middleware would compress on the event loop.
+    """
+    told = dict(headers)
+    if len(content) > _GZIP_FROM_BYTES:
+        vary = (*vary, "accept-encoding")
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            content = gzip.compress(content, compresslevel=1)
+            told["content-encoding"] = "gzip"
+    if vary:
+        told["vary"] = ", ".join(vary)
+    told["x-total-time"] = f"{1e3 * (time.perf_counter() - received):.0f}"
+    return Response(content, headers=told, media_type="application/json")
 
 
 def post(
@@ -136,7 +142,7 @@ def post(
         body = await read_body(request, limit or settings.max_body_bytes)
         received = time.perf_counter()
         visit = functools.partial(Visit, models, settings, request, body, received)
-        return await workers.answer(request, lambda: work(visit(time.perf_counter())), large=len(body) > _LARGE_BYTES)
+        return await workers.answer(request, lambda: work(visit(time.perf_counter())), large=len(body) > LARGE_BYTES)
 
     return Route(path, answer, methods=["POST"], include_in_schema=False)
 

@@ -17,7 +17,7 @@ from onnxpipe_server.settings import Settings
 
 if TYPE_CHECKING:
     from onnxpipe_server.auth import Keyring
-    from onnxpipe_server.lifecycle import OnDemand
+    from onnxpipe_server.on_demand import OnDemand
     from onnxpipe_server.stock import Stock
 
 _log = logging.getLogger(__name__)

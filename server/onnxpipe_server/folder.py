@@ -8,7 +8,7 @@ from pathlib import Path
 from onnxpipe.bundle import MANIFEST_NAME, Bundle, open_bundle
 from onnxpipe.errors import BundleError, InvalidInput, OnnxpipeError
 from onnxpipe_server.described import stamp_of
-from onnxpipe_server.lifecycle import OnDemand
+from onnxpipe_server.on_demand import OnDemand
 
 _log = logging.getLogger(__name__)
 

@@ -12,7 +12,8 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from onnxpipe.errors import DeadlineExceeded, OnnxpipeError, Overloaded
-from onnxpipe_server.lifecycle import Hold, Lifecycle, NotLoaded, OnDemand, begin_hold
+from onnxpipe_server.lifecycle import Lifecycle, begin_hold
+from onnxpipe_server.on_demand import Hold, NotLoaded, OnDemand
 from onnxpipe_server.settings import Settings
 from onnxpipe_server.status import Loading, dialect_of, refuse
 

@@ -200,16 +200,22 @@ class Models:
             )
         return self.all()[0]
 
-    def choose(self, name: object, fits: Callable[[Served], bool], kind: str) -> Served:
-        """The model that the body of a request names, on a route that names none: the only one that `fits` when the
-        body says nothing, "tgi", "dummy" or an address.
+    def named(self, name: object) -> Served | None:
+        """The model that the body of a request names; None for nothing, "tgi", "dummy" or an address.
 
-        Raises UnknownModel, or InvalidInput naming the choices; `kind` is what they are called.
+        Raises FieldError for what is no name, and as `find` does.
         """
         if name is not None and not isinstance(name, str):
             raise FieldError("model", f"expected a model's id, given {show(name)}")
-        if name and name not in _ANY_MODEL and "://" not in name:
-            return self.find(name)
+        return self.find(name) if name and name not in _ANY_MODEL and "://" not in name else None
+
+    def choose(self, name: object, fits: Callable[[Served], bool], kind: str) -> Served:
+        """The model that the body of a request names, on a route that names none, else the only one that `fits`.
+
+        Raises as `named` does, or InvalidInput naming the choices; `kind` is what they are called.
+        """
+        if (named := self.named(name)) is not None:
+            return named
         fitting = [one for one in self.all() if fits(one)]
         if len(fitting) == 1:
             return fitting[0]

@@ -51,7 +51,7 @@ def run_processes(count: int, work: Callable[[], int]) -> int:
                 time.sleep(max(_PAUSE_S - lived_s, 0))
                 begun[_fork(work, alive, lifeline)] = time.monotonic()
     except KeyboardInterrupt:
-        pass
+        _log.info("stopping %d processes", count)
     finally:
         _stop(begun)
         os.close(lifeline)

@@ -11,8 +11,9 @@ from onnxpipe.prepacked import Cache
 from onnxpipe.session import CPU, resolve_providers
 from onnxpipe_server.described import Plan
 from onnxpipe_server.folder import Folder
-from onnxpipe_server.lifecycle import Lifecycle, OnDemand
+from onnxpipe_server.lifecycle import Lifecycle
 from onnxpipe_server.models import Models, Served, load_served
+from onnxpipe_server.on_demand import OnDemand
 from onnxpipe_server.proof import begin_proof
 from onnxpipe_server.scheduler import Scheduler
 from onnxpipe_server.settings import Settings

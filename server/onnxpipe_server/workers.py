@@ -1,6 +1,7 @@
 """The threads that tokenise and infer, so that the event loop never does."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -15,6 +16,8 @@ from onnxpipe_server.tickets import Ticket, working_for
 
 T = TypeVar("T")
 
+# A body from here on may take a multiple of it in memory before its rows are made.
+LARGE_BYTES = 100_000
 # Seconds after which a request is slow enough to see whether its client still waits.
 _MOMENT = 0.05
 # What an answer adds to the measured time between answers: the last fifty count for the most.
@@ -130,13 +133,11 @@ class Watch:
             self._task.cancel()
 
     async def _look(self) -> None:
-        try:
+        with contextlib.suppress(TimeoutError):  # then the ticket is dead by its deadline
             async with asyncio.timeout(self._ticket.remaining_s()):
                 while (await self._receive())["type"] != "http.disconnect":
                     pass
             self._ticket.cancel()
-        except TimeoutError:
-            pass
         self.until_begun.cancel()
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import gzip
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from typing import Any
@@ -22,18 +21,16 @@ from onnxpipe.tasks.text_generation import Parameters, TextGeneration
 from onnxpipe_server import contract, tgi
 from onnxpipe_server.body import read_body
 from onnxpipe_server.cache import Answers, Kept, make_key
+from onnxpipe_server.calls import json_response
 from onnxpipe_server.explain import current_account
 from onnxpipe_server.models import Models, Served
 from onnxpipe_server.settings import Settings
 from onnxpipe_server.sse import Opening, Parts, Reply
 from onnxpipe_server.status import TGI
 from onnxpipe_server.tickets import current_ticket
-from onnxpipe_server.workers import Workers
+from onnxpipe_server.workers import LARGE_BYTES, Workers
 from onnxpipe_server.writing import write
 
-_GZIP_FROM_BYTES = 1000
-# A body from here on may take a multiple of it in memory before its rows are made.
-_LARGE_BYTES = 100_000
 # What is still true of an answer when it is given again.
 _LASTING_HEADERS = ("x-compute-time", "x-truncated", "x-warnings")
 
@@ -56,7 +53,7 @@ def make_routes(
             write = functools.partial(write_answer, served, task, body, request, received, settings, answers)
             return Reply(writers, write)
         work = functools.partial(answer, served, task, body, request, received, settings, answers)
-        return await workers.answer(request, work, large=bool(served.media_kind) or len(body) > _LARGE_BYTES)
+        return await workers.answer(request, work, large=bool(served.media_kind) or len(body) > LARGE_BYTES)
 
     async def run_task(request: Request) -> Response:
         return await respond(request, models.find(request.path_params["model_id"]), request.path_params["task"])
@@ -93,17 +90,7 @@ class Exchange:
 
     def respond(self, kept: Kept, making: Mapping[str, str], vary: Sequence[str] = ()) -> Response:
         """The response with an answer; `making` are the headers of one that was made for this request."""
-        headers, content = {**kept.headers, **making}, kept.content
-        # here, not in a middleware, which would compress on the event loop
-        if len(content) > _GZIP_FROM_BYTES:
-            vary = (*vary, "accept-encoding")
-            if "gzip" in self.request.headers.get("accept-encoding", ""):
-                content = gzip.compress(content, compresslevel=1)
-                headers["content-encoding"] = "gzip"
-        if vary:
-            headers["vary"] = ", ".join(vary)
-        headers["x-total-time"] = f"{1e3 * (time.perf_counter() - self.received):.0f}"
-        return Response(content, headers=headers, media_type="application/json")
+        return json_response(self.request, kept.content, {**kept.headers, **making}, self.received, vary)
 
 
 class Errand:
