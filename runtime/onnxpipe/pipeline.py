@@ -70,6 +70,11 @@ class Model:
         return Tokenizer(self.bundle.file(text.tokenizer), text)
 
     @property
+    def device(self) -> str:
+        """Where it runs: "gpu" if any of its graphs does, else "cpu"."""
+        return "gpu" if any(session.device == "gpu" for session in self.sessions.values()) else "cpu"
+
+    @property
     def golden(self) -> list[Golden]:
         """The bundle's golden requests for the precision that is loaded."""
         return [golden for golden in self.bundle.manifest.golden if self.precision in golden.tolerance]

@@ -58,11 +58,11 @@ class Account:
 
     def note_model(self, model: Model, task: str) -> None:
         """Take note of what answers it."""
-        sessions = model.sessions.values()
         self.model, self.task, self.precision = model.bundle.manifest.id, task, model.precision
-        self.device = "gpu" if any(session.device == "gpu" for session in sessions) else "cpu"
+        self.device = model.device
         # engines of tests have none
-        self.providers = tuple(dict.fromkeys(name for one in sessions for name in getattr(one, "providers", ())))
+        providers = (name for one in model.sessions.values() for name in getattr(one, "providers", ()))
+        self.providers = tuple(dict.fromkeys(providers))
 
     def note_answer(self, answered: Answer[Any], ticket: Ticket, *, media: bool, waited_ms: float = 0.0) -> None:
         """Take note of what an answer and the runs behind it cost; `waited_ms` passed before a thread took it up."""

@@ -75,7 +75,7 @@ class Served:
     @property
     def device(self) -> str:
         """Where it runs: "gpu" if any of its graphs does, else "cpu"."""
-        return "gpu" if any(session.device == "gpu" for session in self.model.sessions.values()) else "cpu"
+        return self.model.device
 
     @property
     def media_kind(self) -> str | None:
