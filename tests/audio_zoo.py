@@ -24,7 +24,8 @@ class AudioFamily:
     settings: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
 
-_SIZES = {
+# of wav2vec2 and its relatives
+SIZES = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
@@ -32,22 +33,22 @@ _SIZES = {
     "conv_dim": (16,) * 7,
     "num_conv_pos_embeddings": 16,
     "num_conv_pos_embedding_groups": 2,
-    "classifier_proj_size": 16,
 }
-_STABLE = {"feat_extract_norm": "layer", "conv_bias": True, "do_stable_layer_norm": True}
-_BUCKETS = {"num_buckets": 32, "max_bucket_distance": 80}
+STABLE = {"feat_extract_norm": "layer", "conv_bias": True, "do_stable_layer_norm": True}
+BUCKETS = {"num_buckets": 32, "max_bucket_distance": 80}
+_SIZES = SIZES | {"classifier_proj_size": 16}
 _MASK = {"return_attention_mask": True}
 _TRANSFORMER = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 
 AUDIO_ZOO = {
     "wav2vec2-classifier": AudioFamily("wav2vec2", _SIZES),
-    "wav2vec2-stable-classifier": AudioFamily("wav2vec2", _SIZES | _STABLE, settings=_MASK),
+    "wav2vec2-stable-classifier": AudioFamily("wav2vec2", _SIZES | STABLE, settings=_MASK),
     "wav2vec2-weighted-classifier": AudioFamily(
         "wav2vec2", _SIZES | {"use_weighted_layer_sum": True}, settings={"do_normalize": False}
     ),
     "hubert-classifier": AudioFamily("hubert", _SIZES),
-    "wavlm-classifier": AudioFamily("wavlm", _SIZES | _BUCKETS),
-    "wavlm-stable-classifier": AudioFamily("wavlm", _SIZES | _STABLE | _BUCKETS, settings=_MASK),
+    "wavlm-classifier": AudioFamily("wavlm", _SIZES | BUCKETS),
+    "wavlm-stable-classifier": AudioFamily("wavlm", _SIZES | STABLE | BUCKETS, settings=_MASK),
     "data2vec-audio-classifier": AudioFamily(
         "data2vec-audio",
         _SIZES | {"num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 9},
@@ -103,12 +104,18 @@ def draw_weights(model: torch.nn.Module) -> None:
     """Matrices and kernels of about unit gain."""
     layers = [m for m in model.modules() if isinstance(m, torch.nn.Linear | torch.nn.Conv1d | torch.nn.Conv2d)]
     for module in layers:
-        weight = module.weight.detach().clone()
         # the mean over time leaves little of what differs
-        drawn = torch.randn_like(weight) * ((1.5 if module is not layers[-1] else 12.0) / weight[0].numel() ** 0.5)
-        if hasattr(module, "parametrizations"):  # weight norm
-            module.weight = drawn
-        else:
-            module.weight.copy_(drawn)
-        if module.bias is not None:
-            module.bias.normal_(std=0.1)
+        draw_layer(module, 1.5 if module is not layers[-1] else 12.0)
+
+
+@torch.no_grad()
+def draw_layer(module: torch.nn.Module, gain: float) -> None:
+    """A matrix or kernel of a gain, and a small bias."""
+    weight = module.weight.detach().clone()
+    drawn = torch.randn_like(weight) * (gain / weight[0].numel() ** 0.5)
+    if hasattr(module, "parametrizations"):  # weight norm
+        module.weight = drawn
+    else:
+        module.weight.copy_(drawn)
+    if module.bias is not None:
+        module.bias.normal_(std=0.1)

@@ -12,6 +12,8 @@ from pathlib import Path
 import torch
 import transformers
 
+from audio_zoo import BUCKETS, SIZES, STABLE, draw_layer
+
 CTC_HEAD = "ForCTC"
 LETTERS = "ETAONIHSRDLUMWCFGYPBVK'XJQZ"
 # as facebook/wav2vec2-base-960h has it
@@ -27,25 +29,15 @@ class CtcFamily:
     mask: bool
 
 
-_SIZES = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-    "conv_dim": (16,) * 7,
-    "num_conv_pos_embeddings": 16,
-    "num_conv_pos_embedding_groups": 2,
-    "vocab_size": len(VOCABULARY),
-}
-_STABLE = {"feat_extract_norm": "layer", "conv_bias": True, "do_stable_layer_norm": True}
+_SIZES = SIZES | {"vocab_size": len(VOCABULARY)}
 
 CTC_ZOO = {
     "wav2vec2": CtcFamily("wav2vec2", _SIZES, mask=False),
-    "wav2vec2-stable": CtcFamily("wav2vec2", _SIZES | _STABLE, mask=True),
+    "wav2vec2-stable": CtcFamily("wav2vec2", _SIZES | STABLE, mask=True),
     "hubert": CtcFamily("hubert", _SIZES, mask=False),
-    "hubert-stable": CtcFamily("hubert", _SIZES | _STABLE, mask=True),
-    "wavlm": CtcFamily("wavlm", _SIZES | {"num_buckets": 32, "max_bucket_distance": 80}, mask=False),
-    "wavlm-stable": CtcFamily("wavlm", _SIZES | _STABLE | {"num_buckets": 32, "max_bucket_distance": 80}, mask=True),
+    "hubert-stable": CtcFamily("hubert", _SIZES | STABLE, mask=True),
+    "wavlm": CtcFamily("wavlm", _SIZES | BUCKETS, mask=False),
+    "wavlm-stable": CtcFamily("wavlm", _SIZES | STABLE | BUCKETS, mask=True),
     "data2vec-audio": CtcFamily(
         "data2vec-audio", _SIZES | {"num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 9}, mask=True
     ),
@@ -76,14 +68,7 @@ def draw_ctc_weights(model: torch.nn.Module) -> None:
     """Matrices and kernels of about unit gain, and a last layer whose scores are far apart."""
     for module in model.modules():
         if isinstance(module, torch.nn.Linear | torch.nn.Conv1d):
-            weight = module.weight.detach().clone()
-            drawn = torch.randn_like(weight) * (1.5 / weight[0].numel() ** 0.5)
-            if hasattr(module, "parametrizations"):  # weight norm
-                module.weight = drawn
-            else:
-                module.weight.copy_(drawn)
-            if module.bias is not None:
-                module.bias.normal_(std=0.1)
+            draw_layer(module, 1.5)
     # what the last layer sees of a sound that comes and goes: its changes decide, the blank and the space often
     swell = torch.sin(torch.arange(64_000) / 3000).abs() * torch.randn(1, 64_000)
     hidden = model.base_model(swell).last_hidden_state[0]

@@ -91,13 +91,10 @@ def _task_overhead(result: Result) -> str:
 
 
 def _quality(result: Result) -> str:
-    rows = []
-    for row in result["rows"]:
-        low, high = row["interval"]
-        lower, upper = row["difference_interval"]
-        difference = "" if row["engine"] == "torch" else f"{row['difference']:+.2f} ({lower:+.2f} to {upper:+.2f})"
-        score = f"{row['score']:.2f} ({low:.1f} to {high:.1f})"
-        rows.append([row["task"], row["engine"], score, difference, f"{row['same_answers']:.2f} %"])
+    rows = [
+        [row["task"], row["engine"], *_beside_torch(row, "score", 2), f"{row['same_answers']:.2f} %"]
+        for row in result["rows"]
+    ]
     return _markdown(["task", "engine", "points (95 %)", "to torch (95 %)", "same answers as torch"], rows)
 
 
@@ -153,14 +150,16 @@ def _detection_quality(result: Result) -> str:
 
 
 def _language_quality(result: Result) -> str:
-    rows = []
-    for row in result["rows"]:
-        low, high = row["interval"]
-        lower, upper = row["difference_interval"]
-        difference = "" if row["engine"] == "torch" else f"{row['difference']:+.3f} ({lower:+.3f} to {upper:+.3f})"
-        perplexity = f"{row['perplexity']:.3f} ({low:.1f} to {high:.1f})"
-        figures = (f"{row['divergence']:.5f}", f"{row['same_likeliest']:.2f} %", f"{row['megabytes']:.1f}")
-        rows.append([row["engine"], perplexity, difference, *figures])
+    rows = [
+        [
+            row["engine"],
+            *_beside_torch(row, "perplexity", 3),
+            f"{row['divergence']:.5f}",
+            f"{row['same_likeliest']:.2f} %",
+            f"{row['megabytes']:.1f}",
+        ]
+        for row in result["rows"]
+    ]
     header = ["engine", "perplexity (95 %)", "to torch (95 %)", "divergence, nats", "same likeliest token", "MB"]
     return _markdown(header, rows)
 
@@ -247,6 +246,16 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "speech_quality": _quality,
     "speech_speed": _speech_speed,
 }
+
+
+def _beside_torch(row: Result, name: str, digits: int) -> tuple[str, str]:
+    """A figure, and its difference to torch's, with their intervals."""
+    low, high = row["interval"]
+    figure = f"{row[name]:.{digits}f} ({low:.1f} to {high:.1f})"
+    if row["engine"] == "torch":
+        return figure, ""
+    lower, upper = row["difference_interval"]
+    return figure, f"{row['difference']:+.{digits}f} ({lower:+.{digits}f} to {upper:+.{digits}f})"
 
 
 def _figure(row: Result, name: str) -> str:

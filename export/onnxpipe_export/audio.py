@@ -19,7 +19,7 @@ from onnxpipe.bundle import Graph
 from onnxpipe.errors import UnsupportedModel
 from onnxpipe.media import decode_base64
 from onnxpipe.sections import Audio, Mel
-from onnxpipe_export.quiet import first_line, quiet
+from onnxpipe_export.quiet import loading, quiet
 from onnxpipe_export.source import SourceModel
 
 Extractor = Any  # a feature extractor: transformers is untyped here
@@ -36,13 +36,8 @@ def load_feature_extractor(source: SourceModel) -> Extractor:
     """The feature extractor. Raises UnsupportedModel when there is none."""
     import transformers
 
-    with quiet():
-        try:
-            return transformers.AutoFeatureExtractor.from_pretrained(source.folder, trust_remote_code=False)
-        except (ValueError, OSError, KeyError, TypeError, ImportError) as error:
-            raise UnsupportedModel(
-                f"{source.name}: transformers cannot load its feature extractor ({first_line(error)})"
-            ) from error
+    with loading("feature extractor", source.name):
+        return transformers.AutoFeatureExtractor.from_pretrained(source.folder, trust_remote_code=False)
 
 
 def audio_section(source: SourceModel, extractor: Extractor, config: Any) -> Audio:  # the model's config

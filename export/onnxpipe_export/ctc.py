@@ -10,7 +10,7 @@ from typing import Any
 from onnxpipe.bundle import Convolved, Graph
 from onnxpipe.errors import UnsupportedModel
 from onnxpipe.sections import Ctc
-from onnxpipe_export.quiet import first_line, quiet
+from onnxpipe_export.quiet import loading
 from onnxpipe_export.source import SourceModel
 
 
@@ -54,13 +54,8 @@ def load_ctc_tokenizer(source: SourceModel) -> Any:  # a slow tokenizer of trans
     """The tokenizer of a model that spells. Raises UnsupportedModel when there is none, or one of another kind."""
     import transformers
 
-    with quiet():
-        try:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False)
-        except (ValueError, OSError, KeyError, TypeError, ImportError) as error:
-            raise UnsupportedModel(
-                f"{source.name}: transformers cannot load its tokenizer ({first_line(error)})"
-            ) from error
+    with loading("tokenizer", source.name):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False)
     if not isinstance(tokenizer, transformers.Wav2Vec2CTCTokenizer):
         raise UnsupportedModel(
             f"{source.name}: expected a Wav2Vec2CTCTokenizer to spell with, found {type(tokenizer).__name__}"

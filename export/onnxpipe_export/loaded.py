@@ -5,7 +5,7 @@ from typing import Any
 
 from onnxpipe.errors import UnsupportedModel
 from onnxpipe_export.audio import load_feature_extractor
-from onnxpipe_export.quiet import first_line, quiet
+from onnxpipe_export.quiet import first_line, loading, quiet
 from onnxpipe_export.recipe import Recipe
 from onnxpipe_export.source import SourceModel
 from onnxpipe_export.timm_backbones import Weights, dilate, without_timm
@@ -75,12 +75,5 @@ def load_image_processor(source: SourceModel) -> Any:  # a slow image processor 
     """The slow (Pillow) image processor, which the runtime follows. Raises UnsupportedModel when there is none."""
     import transformers
 
-    with quiet():
-        try:
-            return transformers.AutoImageProcessor.from_pretrained(
-                source.folder, use_fast=False, trust_remote_code=False
-            )
-        except (ValueError, OSError, KeyError, TypeError, ImportError) as error:
-            raise UnsupportedModel(
-                f"{source.name}: transformers cannot load its image processor ({first_line(error)})"
-            ) from error
+    with loading("image processor", source.name):
+        return transformers.AutoImageProcessor.from_pretrained(source.folder, use_fast=False, trust_remote_code=False)

@@ -5,6 +5,8 @@ import logging
 import warnings
 from collections.abc import Iterator
 
+from onnxpipe.errors import UnsupportedModel
+
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
@@ -23,6 +25,16 @@ def quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def loading(part: str, model: str) -> Iterator[None]:
+    """The same while transformers loads a part of a model. Raises UnsupportedModel when it cannot."""
+    with quiet():
+        try:
+            yield
+        except (ValueError, OSError, KeyError, TypeError, ImportError) as error:
+            raise UnsupportedModel(f"{model}: transformers cannot load its {part} ({first_line(error)})") from error
 
 
 def first_line(error: BaseException) -> str:

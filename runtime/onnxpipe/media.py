@@ -3,9 +3,13 @@
 import base64
 import binascii
 from abc import ABC, abstractmethod
-from typing import ClassVar, Self
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar, Self, TypeVar
 
 from onnxpipe.errors import InvalidInput
+
+T = TypeVar("T")
 
 
 class Media(ABC):
@@ -20,6 +24,30 @@ class Media(ABC):
 
         A string is a path unless it begins with "data:"; what strings mean on a network is for the server to say.
         """
+
+    @classmethod
+    def take(cls, source: object) -> object:
+        """What a string or a buffer stands for: bytes or a path. Anything else as it is."""
+        if isinstance(source, str):
+            return decode_base64(source) if source[:5].lower() == "data:" else Path(source)
+        return bytes(source) if isinstance(source, bytearray | memoryview) else source
+
+    @classmethod
+    def check_bytes(cls, size: int, max_bytes: int) -> None:
+        """Raise InvalidInput when a file has more bytes than that."""
+        if size > max_bytes:
+            raise InvalidInput(f"the {cls.kind} has {size} bytes; at most {max_bytes} are accepted")
+
+    @classmethod
+    def open_path(cls, path: Path, max_bytes: int, opener: Callable[[Path], T]) -> T:
+        """What `opener` makes of a file. Raises InvalidInput when it is not there, too large, or cannot be opened."""
+        if not path.is_file():
+            raise InvalidInput(f"{path}: no such file; a string is a path unless it begins with data:")
+        cls.check_bytes(path.stat().st_size, max_bytes)
+        try:
+            return opener(path)
+        except OSError as error:
+            raise InvalidInput(f"{path}: cannot be opened ({error.strerror})") from None
 
 
 def decode_base64(text: str) -> bytes:

@@ -71,7 +71,7 @@ class Cache:
         """
         if self.folder is None or resolve_providers(providers) != [CPU]:
             return Session(bundle.file(name), providers, threads, steps=steps)
-        entry = self.folder / "prepacked" / _key(bundle, name)
+        entry = _entry(self.folder, bundle, name)
         if not self.proving and not (entry / _PROVED).exists():
             return Session(bundle.file(name), providers, threads, steps=steps)
         try:
@@ -90,7 +90,7 @@ class Cache:
         """Whether one of these graph files could be there and is not: neither proved nor refused."""
         if self.folder is None:
             return False
-        entries = [self.folder / "prepacked" / _key(bundle, name) for name in names]
+        entries = [_entry(self.folder, bundle, name) for name in names]
         return not all((entry / _PROVED).exists() or (entry / _REFUSED).exists() for entry in entries)
 
     def note(self, bundle: Bundle, names: Iterable[str], *, proved: bool) -> None:
@@ -98,7 +98,7 @@ class Cache:
         if self.folder is None:
             return
         for name in names:
-            entry = self.folder / "prepacked" / _key(bundle, name)
+            entry = _entry(self.folder, bundle, name)
             with contextlib.suppress(OSError):
                 if not proved:
                     shutil.rmtree(entry, ignore_errors=True)
@@ -109,7 +109,7 @@ class Cache:
         """Remove what is kept of these graph files; whether there was anything."""
         if self.folder is None:
             return False
-        entries = [self.folder / "prepacked" / _key(bundle, name) for name in names]
+        entries = [_entry(self.folder, bundle, name) for name in names]
         found = [entry for entry in entries if entry.exists()]
         for entry in found:
             shutil.rmtree(entry, ignore_errors=True)
@@ -134,10 +134,11 @@ class Cache:
             _write(record, known)
 
 
-def _key(bundle: Bundle, name: str) -> str:
+def _entry(folder: Path, bundle: Bundle, name: str) -> Path:
+    """Where a cache keeps a graph file of a bundle."""
     machine = inspect_machine()
     parts = (_LAYOUT, bundle.digest, name, onnxruntime_version(), machine.architecture, machine.isa)
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+    return folder / "prepacked" / hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
 def _build(entry: Path, bundle: Bundle, name: str, threads: int | None) -> None:
@@ -172,7 +173,7 @@ def _is_whole(entry: Path) -> bool:
             _state(entry / name) == told["state"] or sha256(entry / name) == told["sha256"]
             for name, told in files.items()
         )
-    except (OSError, TypeError, KeyError):
+    except (OSError, BundleError, TypeError, KeyError):  # BundleError: a file is gone
         return False
 
 

@@ -12,6 +12,9 @@ import numpy as np
 from onnxpipe.arrays import Floats
 from onnxpipe.records import FieldError
 
+# Seconds that windows overlap their neighbours by: at both ends, at each of the two, or None for a sixth of a window.
+Strides = float | tuple[float, ...] | None
+
 
 @dataclasses.dataclass(frozen=True)
 class Windows:
@@ -44,12 +47,13 @@ class Window:
         return slice(round(self.left / size * frames), frames - round(self.right / size * frames))
 
 
-def plan_windows(seconds: float, strides: tuple[float, float], sample_rate: int, ratio: int) -> Windows:
+def plan_windows(seconds: float, strides: Strides, sample_rate: int, ratio: int) -> Windows:
     """Windows of about that many seconds, in whole frames of `ratio` samples.
 
     Raises FieldError when they would be shorter than a frame, or when the strides leave nothing of them.
     """
-    size, left, right = (round(length * sample_rate / ratio) * ratio for length in (seconds, *strides))
+    before, behind = _both_ends(strides, seconds)
+    size, left, right = (round(length * sample_rate / ratio) * ratio for length in (seconds, before, behind))
     if not size:
         raise FieldError(
             "chunk_length_s", f"expected at least a frame of {ratio / sample_rate:g} seconds, given {seconds:g}"
@@ -57,10 +61,17 @@ def plan_windows(seconds: float, strides: tuple[float, float], sample_rate: int,
     if left + right >= size:
         raise FieldError(
             "stride_length_s",
-            f"expected two strides that leave something of chunks of {seconds:g} seconds, given {strides[0]:g} and "
-            f"{strides[1]:g}",
+            f"expected two strides that leave something of chunks of {seconds:g} seconds, given {before:g} and "
+            f"{behind:g}",
         )
     return Windows(size, left, right)
+
+
+def _both_ends(strides: Strides, seconds: float) -> tuple[float, float]:
+    if isinstance(strides, tuple):
+        return strides[0], strides[-1]
+    stride = seconds / 6 if strides is None else strides
+    return stride, stride
 
 
 def cut_windows(blocks: Iterable[Floats], windows: Windows) -> Iterator[Window]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from onnxpipe.arrays import Floats
-from onnxpipe.audio.chunks import Window, cut_windows, plan_windows
+from onnxpipe.audio.chunks import Strides, Window, cut_windows, plan_windows
 from onnxpipe.audio.ctc import CtcDecoder, Frames, Unit, require_ctc
 from onnxpipe.audio.features import FeatureReader, require_audio
 from onnxpipe.audio.transcript import Transcript
@@ -51,13 +51,13 @@ class Speller:
         *,
         unit: Unit | None,
         seconds: float | None,
-        strides: Callable[[float], tuple[float, float]],
+        strides: Strides,
         warnings: tuple[str, ...] = (),
     ) -> Work[Transcript]:
         """The first window, which may be all; when it has run, the others are decoded and run, a few at a time.
 
-        Windows of so many `seconds`, or None for a whole where it is not too long; `strides` of windows that long.
-        Raises FieldError when the strides leave nothing of a window, and what `Audio.blocks` does.
+        Windows of so many `seconds`, or None for a whole where it is not too long; `strides` as `plan_windows` has
+        them. Raises FieldError when the strides leave nothing of a window, and what `Audio.blocks` does.
         """
         windows = self._cut(audio, seconds, strides)
         first = next(windows)
@@ -74,9 +74,7 @@ class Speller:
             frames += [heard[index] for index in range(len(rows))]
         return self._decoder.decode(np.concatenate(frames), unit)
 
-    def _cut(
-        self, audio: Audio, seconds: float | None, strides: Callable[[float], tuple[float, float]]
-    ) -> Iterator[Window]:
+    def _cut(self, audio: Audio, seconds: float | None, strides: Strides) -> Iterator[Window]:
         blocks: Iterator[Floats]
         if seconds is None and (audio.seconds is None or audio.seconds * self._rate <= self._longest):
             # the header may not tell, or not the truth
@@ -89,7 +87,7 @@ class Speller:
             blocks = audio.blocks(self._rate, _BLOCK_SECONDS * self._rate)
         if seconds is None:
             seconds = min(_WINDOW_SECONDS, self._longest / self._rate)
-        return cut_windows(blocks, plan_windows(seconds, strides(seconds), self._rate, self._ctc.frame_samples))
+        return cut_windows(blocks, plan_windows(seconds, strides, self._rate, self._ctc.frame_samples))
 
     def _row(self, window: Window) -> Row:
         return self._reader.row(window.samples)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnxpipe.arrays import Floats
 from onnxpipe.audio.decoders import PIECE, FileDecoder, Header, missing_extra, scale
 from onnxpipe.errors import InvalidInput, MalformedAudio, UnsupportedModel
-from onnxpipe.media import Media, decode_base64
+from onnxpipe.media import Media
 
 # Sound lies in [-1, 1], unscaled integers in some 2**31; the squares of larger numbers leave float32.
 _LOUDEST = 2.0**60
@@ -64,7 +64,7 @@ class Audio(Media):
         """
         if isinstance(source, cls):
             return source
-        audio = cls(_take(source, limits), limits)
+        audio = cls(_open(cls.take(source), limits), limits)
         _check_header(audio._source.header, limits)
         return audio
 
@@ -144,16 +144,12 @@ def _open_resampler(own: int, rate: int) -> Any:  # a soxr.ResampleStream: an ex
     return soxr.ResampleStream(own, rate, 1, dtype="float32", quality="HQ")
 
 
-def _take(source: object, limits: Limits) -> FileDecoder | _ArrayDecoder:
-    if isinstance(source, str):
-        source = decode_base64(source) if source[:5].lower() == "data:" else Path(source)
-    if isinstance(source, bytearray | memoryview):
-        source = bytes(source)
+def _open(source: object, limits: Limits) -> FileDecoder | _ArrayDecoder:
     if isinstance(source, bytes):
-        _check_bytes(len(source), limits)
+        Audio.check_bytes(len(source), limits.max_bytes)
         return FileDecoder(source)
     if isinstance(source, Path):
-        return _open_path(source, limits)
+        return Audio.open_path(source, limits.max_bytes, FileDecoder)
     if isinstance(source, Mapping):
         return _from_array(source)
     hint = '; an array needs its rate: {"array": samples, "sampling_rate": 16000}'
@@ -161,16 +157,6 @@ def _take(source: object, limits: Limits) -> FileDecoder | _ArrayDecoder:
         "expected audio as bytes, a path, a data: URL or an array with its rate, "
         f"given {type(source).__name__}{hint if isinstance(source, np.ndarray) else ''}"
     )
-
-
-def _open_path(path: Path, limits: Limits) -> FileDecoder:
-    if not path.is_file():
-        raise InvalidInput(f"{path}: no such file; a string is a path unless it begins with data:")
-    _check_bytes(path.stat().st_size, limits)
-    try:
-        return FileDecoder(path)
-    except OSError as error:
-        raise InvalidInput(f"{path}: cannot be opened ({error.strerror})") from None
 
 
 def _from_array(source: Mapping[Any, Any]) -> _ArrayDecoder:
@@ -191,11 +177,6 @@ def _from_array(source: Mapping[Any, Any]) -> _ArrayDecoder:
             f"expected an array (n,) or (channels, n) of numbers, given one of {array.dtype} and shape {array.shape}"
         )
     return _ArrayDecoder(array if array.ndim == 2 else array[None], int(rate))
-
-
-def _check_bytes(size: int, limits: Limits) -> None:
-    if size > limits.max_bytes:
-        raise InvalidInput(f"the audio has {size} bytes; at most {limits.max_bytes} are accepted")
 
 
 def _check_header(header: Header, limits: Limits) -> None:

@@ -113,7 +113,7 @@ class GrammarCompiler:
         with self._vocabulary_lock:
             _ = self._vocabulary
 
-    def compile(self, source: GrammarSource) -> "Grammar":
+    def compile(self, source: GrammarSource) -> Grammar:
         """The grammar, when it is there; blocks, so not for an event loop. Raises what `start` and its `wait` do."""
         started = self.start(source)
         while (grammar := started.wait(self._seconds)) is None:
@@ -182,7 +182,7 @@ class StartedGrammar:
         self._size = vocabulary_size
         self._forget = forget
 
-    def wait(self, seconds: float) -> "Grammar | None":
+    def wait(self, seconds: float) -> Grammar | None:
         """The grammar; None when it is not there after so many seconds.
 
         Raises UnprocessableInput when it is wrong, with llguidance's reason, or not done within the limit.

@@ -141,7 +141,7 @@ class SpeechWriter:
                 f"expected at most {self._section.window_seconds:g} seconds, which this model hears at a time, "
                 f"given {seconds:g}; leave it out for recordings of any length",
             )
-        size = plan_windows(seconds, options.strides(seconds), rate, 1)
+        size = plan_windows(seconds, options.stride_length_s, rate, 1)
         chunks = cut_windows(audio.blocks(rate, size.size), size)
         begin = 0
         for group in _grouped(chunks):

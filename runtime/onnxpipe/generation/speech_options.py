@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from onnxpipe.audio.chunks import Strides
 from onnxpipe.errors import UnprocessableInput
 from onnxpipe.generation.options import GenerationOptions, GenerationParameters
 from onnxpipe.generation.writer import Writer
@@ -76,15 +77,8 @@ class SpeechOptions(Record):
     return_timestamps: Times = False
     return_language: bool = False
     chunk_length_s: float | None = parameter(None, ge=0, description="Seconds of overlapping windows.")
-    stride_length_s: float | tuple[float, ...] | None = None
+    stride_length_s: Strides = None
     parameters: SpeechParameters = SpeechParameters()
-
-    def strides(self, seconds: float) -> tuple[float, float]:
-        """Seconds at the two ends of windows of so many: a sixth of them where nothing was said."""
-        if isinstance(self.stride_length_s, tuple):
-            return self.stride_length_s[0], self.stride_length_s[-1]
-        stride = seconds / 6 if self.stride_length_s is None else self.stride_length_s
-        return stride, stride
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

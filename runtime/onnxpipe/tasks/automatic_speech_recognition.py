@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from onnxpipe.audio.chunks import Strides
 from onnxpipe.audio.speller import LONGEST_SECONDS, Speller
 from onnxpipe.audio.transcript import Transcript
 from onnxpipe.audio.waveform import Audio
@@ -42,7 +43,7 @@ class Parameters(Record):
         le=LONGEST_SECONDS,
         description="Seconds of the windows that a recording is cut into. Absent or 0: as the model needs it.",
     )
-    stride_length_s: float | tuple[float, ...] | None = parameter(
+    stride_length_s: Strides = parameter(
         None,
         description="Seconds that windows overlap their neighbours by, or two numbers, for the one before and the one "
         "behind. Absent: a sixth of a window.",
@@ -64,15 +65,8 @@ class Parameters(Record):
         strides = self.stride_length_s
         if isinstance(strides, tuple) and len(strides) != 2:
             raise FieldError("stride_length_s", f"expected a number or two of them, given {len(strides)}")
-        if strides is not None and min(self.strides(0)) < 0:
+        if strides is not None and min(strides if isinstance(strides, tuple) else (strides,)) < 0:
             raise FieldError("stride_length_s", f"expected numbers >= 0, given {strides}")
-
-    def strides(self, seconds: float) -> tuple[float, float]:
-        """Seconds at the two ends of windows of so many."""
-        if isinstance(self.stride_length_s, tuple):
-            return self.stride_length_s[0], self.stride_length_s[1]
-        stride = seconds / 6 if self.stride_length_s is None else self.stride_length_s
-        return stride, stride
 
 
 _OF_WRITING = ("language", "task", "generation_parameters")
@@ -106,7 +100,7 @@ class AutomaticSpeechRecognition(Pipeline[Audio, Parameters, Transcript]):
             inputs,
             unit="word" if parameters.return_timestamps is True else parameters.return_timestamps or None,
             seconds=parameters.chunk_length_s or None,
-            strides=parameters.strides,
+            strides=parameters.stride_length_s,
             warnings=(f"this model spells out sound and writes nothing: {ignored} changed nothing",) if ignored else (),
         )
 

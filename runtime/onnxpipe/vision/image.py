@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from onnxpipe.errors import InvalidInput
-from onnxpipe.media import Media, decode_base64
+from onnxpipe.media import Media
 
 PixelSize = tuple[int, int]  # width, height, as Pillow has them
 
@@ -60,7 +60,7 @@ class Picture(Media):
         """
         if isinstance(source, cls):
             return source
-        picture = cls(_take(source), limits)
+        picture = cls(_source_of(cls.take(source)), limits)
         with picture._open() as image:
             _check_size(image.size, limits)
             _check_frames(image, limits)
@@ -97,20 +97,19 @@ class Picture(Media):
             if isinstance(self._source, Image.Image):
                 image = self._source
             elif isinstance(self._source, Path):
-                image = Image.open(stack.enter_context(_open_file(self._source, self._limits)))
+                image = Image.open(stack.enter_context(self._open_file(self._source)))
             else:
-                _check_bytes(len(self._source), self._limits)
+                self.check_bytes(len(self._source), self._limits.max_bytes)
                 image = Image.open(io.BytesIO(self._source))
             if image.format == "EPS":
                 raise InvalidInput("the image is EPS, which takes another program to draw; convert it to PNG")
             yield image
 
+    def _open_file(self, path: Path) -> io.BufferedReader:
+        return self.open_path(path, self._limits.max_bytes, lambda path: path.open("rb"))
 
-def _take(source: object) -> bytes | Path | Image.Image:
-    if isinstance(source, str):
-        return decode_base64(source) if source[:5].lower() == "data:" else Path(source)
-    if isinstance(source, bytearray | memoryview):
-        return bytes(source)
+
+def _source_of(source: object) -> bytes | Path | Image.Image:
     if isinstance(source, bytes | Path | Image.Image):
         return source
     if isinstance(source, np.ndarray):
@@ -143,11 +142,6 @@ def _as_bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
     return (array.astype(np.float64) * 255).astype(np.float32).astype(np.uint8)
 
 
-def _check_bytes(size: int, limits: Limits) -> None:
-    if size > limits.max_bytes:
-        raise InvalidInput(f"the image has {size} bytes; at most {limits.max_bytes} are accepted")
-
-
 def _check_size(size: PixelSize, limits: Limits) -> None:
     width, height = size
     if width < 1 or height < 1:
@@ -170,16 +164,6 @@ def _check_frames(image: Image.Image, limits: Limits) -> None:
         return
     if frames > limits.max_frames:
         raise InvalidInput(f"the image has {frames} frames; at most {limits.max_frames} are accepted")
-
-
-def _open_file(path: Path, limits: Limits) -> io.BufferedReader:
-    if not path.is_file():
-        raise InvalidInput(f"{path}: no such file; a string is a path unless it begins with data:")
-    _check_bytes(path.stat().st_size, limits)
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise InvalidInput(f"{path}: cannot be opened ({error.strerror})") from None
 
 
 def _orientation(image: Image.Image) -> int:

@@ -43,6 +43,12 @@ def test_windows_are_whole_frames() -> None:
     assert plan_windows(0.03, (0, 0), 16_000, 320) == Windows(640, 0, 0)  # 1.5 frames: halves to even
 
 
+def test_strides_are_a_sixth_of_a_window_where_nothing_is_said() -> None:
+    assert plan_windows(30, None, 100, 1) == Windows(3000, 500, 500)
+    assert plan_windows(30, 2, 100, 1) == Windows(3000, 200, 200)
+    assert plan_windows(30, (4, 1), 100, 1) == Windows(3000, 400, 100)
+
+
 def test_the_own_frames_of_a_window_are_counted_as_the_reference_does() -> None:
     assert Window(np.zeros(160_000, np.float32), 16_000, 16_000, last=False).kept_frames(80) == slice(200, 1800)
     assert Window(np.zeros(1000, np.float32)).kept_frames(320) == slice(0, 3)

@@ -1,7 +1,7 @@
 import pytest
 
 from onnxpipe.errors import InvalidInput
-from onnxpipe.generation.speech_options import SpeechOptions, SpeechParameters, language_name
+from onnxpipe.generation.speech_options import SpeechParameters, language_name
 from onnxpipe.records import read
 from onnxpipe.sections import Transcription
 
@@ -26,12 +26,6 @@ def test_temperatures_are_one_or_several():
 def test_wrong_parameters_are_named(given, message):
     with pytest.raises(InvalidInput, match=message):
         read(SpeechParameters, given)
-
-
-def test_strides_are_a_sixth_of_a_chunk_where_nothing_is_said():
-    assert SpeechOptions().strides(30) == (5, 5)
-    assert SpeechOptions(stride_length_s=2).strides(30) == (2, 2)
-    assert SpeechOptions(stride_length_s=(4, 1)).strides(30) == (4, 1)
 
 
 def test_a_language_is_called_by_its_first_name():
