@@ -29,8 +29,10 @@ HeightWidth = tuple[int, int]
 _ROUND: dict[str, Callable[[float], int]] = {"floor": math.floor, "ceil": math.ceil, "nearest": round}
 _MASK = "pixel_mask"
 _ROWS = 128
-# pixels of a target that threads are worth it for (512 x 512), and how wide each one's part of it is at least
-_SHARED, _PART_WIDTH = 2**18, 256
+# pixels of a target that threads are worth it for (512 x 512), and how many rows each makes of it at least
+_SHARED, _BAND = 2**18, 256
+# rows that the widest filter looks up and down, and one
+_REACH = 4
 # how many times the pixels of the target `fast` leaves to the filter, along an edge; Pillow's thumbnails have as many
 _GAP = 2.0
 
@@ -39,8 +41,8 @@ class PixelReader:
     """Makes rows of pictures for a graph. Safe to call from several threads.
 
     `fast` decodes JPEG files at a lower resolution where that is enough and resizes large pictures in two steps: faster
-    and close, but not equal to the reference. `threads` make large targets together: the same numbers to the bit,
-    sooner by a seventh with two where processors are idle.
+    and close, but not equal to the reference. `threads` make large targets together where both have rows to cut
+    at: the same numbers, sooner by a quarter with two where processors are idle.
     """
 
     def __init__(self, image: Image, graph: Graph, *, fast: bool = False, threads: int = 1) -> None:
@@ -80,9 +82,9 @@ class PixelReader:
             # the size that was before a fast decoder made less of it
             target = _target(picture.size, resize)
             filter_ = PIL.Image.Resampling[resize.resample.upper()]
-            parts = 1 if crop is not None else min(self._threads, _parts(image.size, target))
-            if parts > 1:
-                return scale_in_parts(image, target, filter_, self._levels, self._pool, parts)
+            bands = min(self._threads, _bands(image.size, target))
+            if bands > 1 and crop is None and filter_ != PIL.Image.Resampling.NEAREST:
+                return scale_in_bands(image, target, filter_, self._levels, self._pool, bands)
             image = image.resize(target, filter_, reducing_gap=_GAP if self._fast else None)
         return map_levels(image if crop is None else center_crop(image, crop), self._levels)
 
@@ -163,44 +165,46 @@ def map_levels(image: PIL.Image.Image, levels: Floats) -> Floats:
     return pixels
 
 
-def scale_in_parts(
+def scale_in_bands(
     image: PIL.Image.Image,
     size: PixelSize,
     filter_: PIL.Image.Resampling,
     levels: Floats,
     pool: "ThreadPoolExecutor",
-    parts: int,
+    bands: int,
 ) -> Floats:
-    """`map_levels` of an RGB picture resized to `size` (width, height), `parts` of it side by side, one in this thread.
+    """`map_levels` of an RGB picture enlarged to `size` (width, height), bands of its rows made side by side.
 
-    The same numbers to the bit: Pillow scales across, each row by itself, rounds to 8 bits, and then down, each column
-    by itself. So the first may be done for some rows at a time, and the second for some columns.
+    The same numbers: where Pillow adds rows it scales across first, each row by itself, rounds to 8 bits, and then
+    down. Bands begin where a row of the target and one of the picture do, so each is scaled from the same rows by the
+    same weights; but for the nearest-pixel filter, which has none. As many bands as there are such places, `bands` at
+    most, one of them in this thread.
     """
     width, height = size
-    wide = PIL.Image.new("RGB", (width, image.height))
+    common = math.gcd(height, image.height)
     pixels = np.empty((3, height, width), np.float32)
 
-    def across(top: int, bottom: int) -> None:
-        rows = image.crop((0, top, image.width, bottom))
-        wide.paste(rows.resize((width, bottom - top), filter_), (0, top))
+    def scale(begin: int, end: int) -> None:  # in steps of which either edge has `common`
+        top, bottom = (place * image.height // common for place in (begin, end))
+        first, last = max(0, top - _REACH), min(image.height, bottom + _REACH)
+        wide = image.crop((0, first, image.width, last)).resize((width, last - first), filter_)
+        top_row, end_row = (place * height // common for place in (begin, end))
+        band = wide.resize((width, end_row - top_row), filter_, box=(0, top - first, width, bottom - first))
+        _write_levels(band, levels, pixels[:, top_row:end_row])
 
-    def down(left: int, right: int) -> None:
-        columns = wide.crop((left, 0, right, image.height))
-        _write_levels(columns.resize((right - left, height), filter_), levels, pixels[:, :, left:right])
-
-    for work, edge in ((across, image.height), (down, width)):
-        first, *others = itertools.pairwise(edge * part // parts for part in range(parts + 1))
-        waiting = [pool.submit(work, begin, end) for begin, end in others]
-        work(*first)
-        for future in waiting:
-            future.result()
+    count = min(bands, common)
+    mine, *others = itertools.pairwise(common * band // count for band in range(count + 1))
+    waiting = [pool.submit(scale, begin, end) for begin, end in others]
+    scale(*mine)
+    for future in waiting:
+        future.result()
     return pixels
 
 
-def _parts(size: PixelSize, target: PixelSize) -> int:
-    """How many parts scaling to a target is worth; one where most of the work is on the pixels that go in."""
-    made = target[0] * target[1]
-    return target[0] // _PART_WIDTH if made >= _SHARED and size[0] * size[1] <= made else 1
+def _bands(size: PixelSize, target: PixelSize) -> int:
+    """How many bands scaling to a target is worth; one where rows or columns are lost."""
+    grows = target[0] >= size[0] and target[1] >= size[1]
+    return target[1] // _BAND if grows and target[0] * target[1] >= _SHARED else 1
 
 
 def _write_levels(image: PIL.Image.Image, levels: Floats, pixels: Floats) -> None:

@@ -214,12 +214,24 @@ def test_threads_share_a_reader(colours):
 @pytest.mark.parametrize("filter_", ["bilinear", "bicubic", "nearest", "lanczos"])
 @pytest.mark.parametrize("deviation", [0.2, 1e-6])
 @pytest.mark.parametrize("threads", [2, 3])
-def test_large_targets_are_the_same_to_the_bit_whatever_the_number_of_threads(filter_, deviation, threads):
-    array = np.random.default_rng(0).integers(0, 256, (487, 641, 3), np.uint8)
-    resize = Resize(mode="shortest_edge", shortest_edge=701, resample=filter_)
-    image = Image(resize=resize, factor=1 / 255, mean=(0.5, 0.4, 0.3), std=(deviation,) * 3)
-    alone, together = (PixelReader(image, graph(), threads=count).row(Picture.read(array)) for count in (1, threads))
-    assert together["pixel_values"].shape == (3, 701, 922)
+@pytest.mark.parametrize(
+    ("height", "width", "resize"),
+    [
+        (480, 640, {"mode": "shortest_edge", "shortest_edge": 800}),
+        (640, 426, {"mode": "shortest_edge", "shortest_edge": 800}),  # two steps of 320 rows
+        (487, 641, {"mode": "shortest_edge", "shortest_edge": 701}),  # no place to cut
+        (700, 500, {"mode": "exact", "size": Size(height=640, width=640)}),  # Pillow scales these down first
+        (500, 700, {"mode": "exact", "size": Size(height=640, width=640)}),
+    ],
+)
+def test_large_targets_are_the_same_to_the_bit_whatever_the_number_of_threads(
+    filter_, deviation, threads, height, width, resize
+):
+    array = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    section = Image(
+        resize=Resize(**resize, resample=filter_), factor=1 / 255, mean=(0.5, 0.4, 0.3), std=(deviation,) * 3
+    )
+    alone, together = (PixelReader(section, graph(), threads=count).row(Picture.read(array)) for count in (1, threads))
     np.testing.assert_array_equal(together["pixel_values"], alone["pixel_values"])
 
 
