@@ -72,10 +72,11 @@ def create_app(
     metrics = Metrics((read_workers({"requests": workers, "writers": writers}), *queue, answers.readings))
     for name in settings.default_models:
         models.find(name)
-    for dialect in (tei, rerank, embeddings, oip):  # before the classic ones: /predict may be either's
-        app.router.routes.extend(dialect.make_routes(models, settings, workers))
     first, last = classic.make_routes(models, settings, workers, writers, answers)
-    app.router.routes.extend((*first, make_metrics_route(metrics)))
+    app.router.routes.extend(first)
+    for dialect in (tei, rerank, embeddings, oip):
+        app.router.routes.extend(dialect.make_routes(models, settings, workers))
+    app.router.routes.append(make_metrics_route(metrics))
     app.include_router(openai.make_router(models, settings, writers))
     app.include_router(tgi.make_router(models, settings, writers))
     app.include_router(oip.make_router(models, stock))

@@ -77,12 +77,12 @@ class Served:
         """Where it runs: "gpu" if any of its graphs does, else "cpu"."""
         return self.model.device
 
-    @property
+    @functools.cached_property
     def media_kind(self) -> str | None:
         """What kind of file its tasks take, such as "image"; None for text."""
         return next(iter(self.kinds.values())).media_kind()
 
-    @property
+    @functools.cached_property
     def writes(self) -> bool:
         """Whether any of its tasks writes text token by token."""
         return any(issubclass(kind, WritingPipeline) for kind in self.kinds.values())

@@ -13,13 +13,13 @@ import threading
 from collections.abc import Callable, Generator, Mapping
 from typing import Generic, TypeVar
 
-import anyio
 import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from onnxpipe.errors import Cancelled
 from onnxpipe_server.status import dialect_of, refuse
+from onnxpipe_server.threads import Place
 from onnxpipe_server.workers import Workers
 
 T = TypeVar("T")
@@ -81,7 +81,7 @@ class Feed(Generic[T]):
         self._changed = asyncio.Event()
         self._room = threading.Semaphore(_AHEAD)
         self._given_up = False
-        self._waiting = anyio.CancelScope()
+        self._place = Place()
         self._work = asyncio.create_task(self._run())
         self._work.add_done_callback(lambda _: self._changed.set())
 
@@ -103,7 +103,7 @@ class Feed(Generic[T]):
         """Let the work end after the step that it is in, or before it begins."""
         self._given_up = True
         self._room.release()
-        self._waiting.cancel()  # reaches it only while it waits for a thread
+        self._place.give_up()
         self._changed.set()
 
     async def close(self) -> None:
@@ -114,8 +114,7 @@ class Feed(Generic[T]):
             self._work.exception()  # whatever it was, nobody wants it any more
 
     async def _run(self) -> None:
-        with self._waiting:
-            await self._workers.run(self._iterate)
+        await self._workers.run(self._iterate, self._place)
 
     def _iterate(self) -> None:
         """In the worker thread."""

@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from anyio import CancelScope, CapacityLimiter, to_thread
 from starlette.requests import Request
 from starlette.types import Receive
 
-from onnxpipe.errors import Overloaded
+from onnxpipe.errors import Cancelled, Overloaded
 from onnxpipe.records import FieldError, show
+from onnxpipe_server.threads import Place, Threads
 from onnxpipe_server.tickets import Ticket, working_for
 
 T = TypeVar("T")
@@ -39,14 +39,13 @@ class Workers:
 
     def load(self) -> tuple[int, int]:
         """How many are worked on, and how many wait."""
-        loads = [line.limiter.statistics() for line in self._lines]
-        return sum(load.borrowed_tokens for load in loads), sum(load.tasks_waiting for load in loads)
+        return sum(line.threads.running for line in self._lines), sum(line.threads.waiting for line in self._lines)
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """What `work` returns. Raises Overloaded when too many wait already."""
+    async def run(self, work: Callable[[], T], place: Place | None = None) -> T:
+        """What `work` returns. Raises Overloaded when too many wait already, Cancelled when it gives up its place."""
         line = self._lines[0]
         line.admit()
-        return await to_thread.run_sync(work, limiter=line.limiter)
+        return await line.threads.run(work, place)
 
     async def answer(self, request: Request, work: Callable[[], T], *, large: bool = False) -> T:
         """What `work` returns for a request whose body has been read; its ticket is also in the request's state.
@@ -69,47 +68,46 @@ class Workers:
                 return work()
 
         try:
-            with watch.until_begun:
-                return await to_thread.run_sync(in_thread, limiter=line.limiter)
+            return await line.threads.run(in_thread, watch.place)
+        except Cancelled:
+            ticket.check()  # its time may be what is over
+            raise
         finally:
             timer.cancel()
             watch.end()
             line.measure(loop.time())
-        # cancelled while it waited for a thread
-        ticket.check()
-        raise AssertionError("a request was given up for no reason")
 
 
 class Line:
     """Work in threads, and work that waits for one."""
 
     def __init__(self, max_running: int, max_waiting: int) -> None:
-        self.limiter = CapacityLimiter(max_running)
+        self.threads = Threads(max_running)
         self._max_waiting = max_waiting
         self._answered = 0.0  # when the last answer was given
         self._interval_s = 0.0  # between answers, while others wait for a thread
 
     def admit(self, timeout_s: float | None = None) -> None:
         """Raise Overloaded when there is no room for one more, or when all those before it take too long."""
-        load = self.limiter.statistics()
-        if load.borrowed_tokens < load.total_tokens:
+        if self.threads.running < self.threads.count:
             return
-        wait_s = self._interval_s * load.tasks_waiting
-        if load.tasks_waiting >= self._max_waiting:
+        waiting = self.threads.waiting
+        wait_s = self._interval_s * waiting
+        if waiting >= self._max_waiting:
             raise Overloaded(
-                f"Model is overloaded: {load.tasks_waiting} requests wait already; try again later",
+                f"Model is overloaded: {waiting} requests wait already; try again later",
                 retry_after_s=wait_s,
             )
         if timeout_s is not None and wait_s > timeout_s:
             raise Overloaded(
                 f"Model is overloaded: an answer within {timeout_s:g} s is not to be expected, with "
-                f"{load.tasks_waiting} requests waiting; try again later",
+                f"{waiting} requests waiting; try again later",
                 retry_after_s=wait_s,
             )
 
     def measure(self, now: float) -> None:
         """Take note that an answer was given."""
-        if self.limiter.statistics().tasks_waiting:
+        if self.threads.waiting:
             self._interval_s = self._interval_s * _MEMORY + (now - self._answered) * (1 - _MEMORY)
         self._answered = now
 
@@ -118,7 +116,7 @@ class Watch:
     """Sees when the client of a slow request leaves, and when its time is over."""
 
     def __init__(self, receive: Receive, ticket: Ticket) -> None:
-        self.until_begun = CancelScope()  # cancelling it ends the wait for a thread, but not the work
+        self.place = Place()
         self._receive = receive
         self._ticket = ticket
         self._task: asyncio.Task[None] | None = None
@@ -138,7 +136,7 @@ class Watch:
                 while (await self._receive())["type"] != "http.disconnect":
                     pass
             self._ticket.cancel()
-        self.until_begun.cancel()
+        self.place.give_up()
 
 
 def read_timeout(headers: Mapping[str, str], default_s: float | None) -> float | None:

@@ -1,7 +1,6 @@
 import asyncio
 import threading
 
-import anyio
 import httpx
 import pytest
 
@@ -117,9 +116,7 @@ def test_requests_are_refused_that_the_measured_speed_leaves_no_time_for(runner)
     async def work_through():
         release = threading.Event()
         line.measure(0.0)
-        tasks = [
-            asyncio.create_task(anyio.to_thread.run_sync(release.wait, 10, limiter=line.limiter)) for _ in range(3)
-        ]
+        tasks = [asyncio.create_task(line.threads.run(lambda: release.wait(10))) for _ in range(3)]
         await asyncio.sleep(0.02)
         for second in range(1, 400):
             line.measure(float(second))

@@ -38,8 +38,9 @@ _LASTING_HEADERS = ("x-compute-time", "x-truncated", "x-warnings")
 def make_routes(
     models: Models, settings: Settings, workers: Workers, writers: Workers, answers: Answers
 ) -> tuple[list[BaseRoute], list[BaseRoute]]:
-    """The inference routes: those that no path of other routes meets, and those to be tried behind all others, for a
-    model's id may hold slashes. `openapi` documents them, from the types of the tasks that are served.
+    """The inference routes: those to be tried before all others, which no path of others meets, and those to be tried
+    behind them: /predict may be another dialect's, and a model's id may hold slashes. `openapi` documents them, from
+    the types of the tasks that are served.
 
     They are Starlette's, not FastAPI's, whose dependencies, and looking through all routers before these, take a
     quarter of the CPU that HTTP does. `writers` are for models that write text.
@@ -71,10 +72,9 @@ def make_routes(
         route("/models/{model_id:path}/pipeline/{task}", run_task),
         route("/pipeline/{task}/{model_id:path}", run_task),
         route("/", run_only_model),
-        route("/predict", run_only_model),
         route("/invocations", run_only_model),
     ]
-    return first, [route("/models/{model_id:path}", run_model)]
+    return first, [route("/predict", run_only_model), route("/models/{model_id:path}", run_model)]
 
 
 @dataclasses.dataclass(frozen=True)
