@@ -8,7 +8,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+PATIENCE_S = 20.0
 
 
 @contextlib.contextmanager
@@ -46,7 +49,9 @@ def serving_app(app: object) -> Iterator[str]:
     """The address of an application that a thread of this process serves."""
     import uvicorn
 
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"))
+    from onnxpipe_server.cli import server_options
+
+    server = uvicorn.Server(uvicorn.Config(app, port=0, **server_options("warning")))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -58,3 +63,26 @@ def serving_app(app: object) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+def children_of(number: int, but: Collection[str] = ()) -> list[str]:
+    """The numbers of the two processes that one has begun, none of them in `but`; those there are when time is up."""
+    file, end = Path(f"/proc/{number}/task/{number}/children"), time.monotonic() + PATIENCE_S
+    while (len(found := file.read_text().split()) < 2 or set(found) & set(but)) and time.monotonic() < end:
+        time.sleep(0.02)
+    return found
+
+
+def have_gone(numbers: Collection[str]) -> bool:
+    """Whether all these processes end in time."""
+    end = time.monotonic() + PATIENCE_S
+    while (running := any(map(_is_running, numbers))) and time.monotonic() < end:
+        time.sleep(0.02)
+    return not running
+
+
+def _is_running(number: str) -> bool:
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from onnxpipe.load import load_model, make_pipeline
 from onnxpipe.records import plain
+from onnxpipe.verification.found import overlaps
 from onnxpipe_bench.measure import write_result
 from onnxpipe_bench.shapes import SHAPES, Scene, draw_scenes, train_detector
-from onnxpipe_export.detection import overlaps
 from onnxpipe_export.export import export
 
 # per picture, what was found: {"score": 0.9, "label": "circle", "box": {"xmin": ...}}, any number of them

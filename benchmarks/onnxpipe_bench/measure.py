@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxpipe.doctor import installed_versions
+from onnxpipe.doctor.facts import installed_versions
 from onnxpipe.machine import inspect_machine
 from onnxpipe.version import __version__
 

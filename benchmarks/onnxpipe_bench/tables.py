@@ -53,6 +53,23 @@ def _sts(result: Result) -> str:
     return _markdown(["engine", "Spearman x 100", "mean cosine to torch", "worst"], rows)
 
 
+def _variants(result: Result) -> str:
+    rows = [
+        [
+            row["precision"],
+            f"{row['mb']:.1f}",
+            f"{row['spearman']:.2f}",
+            f"{row['cosine_mean']:.4f}",
+            f"{row['batch_cosine_worst']:.4f}",
+            *(f"{ratio:.2f}" for ratio in row["speed"].values()),
+        ]
+        for row in result["rows"]
+    ]
+    speed = [f"x fp32 at {length} tokens" for length in result["rows"][0]["speed"]]
+    header = ["precision", "MB", "Spearman x 100", "mean cosine to fp32", "worst cosine of a text in a batch to alone"]
+    return _markdown([*header, *speed], rows)
+
+
 def _overhead(result: Result) -> str:
     rows = [
         [
@@ -229,6 +246,7 @@ def _server_start(result: Result) -> str:
 
 TABLES: dict[str, Callable[[Result], str]] = {
     "sts": _sts,
+    "variants": _variants,
     "overhead": _overhead,
     "footprint": _footprint,
     "server_start": _server_start,

@@ -1,12 +1,7 @@
-"""The manifest's `audio` section, read from a model's feature extractor, and the runtime's sound held against others'.
+"""The manifest's `audio` section, of a model's feature extractor, and the runtime's sound held against others'."""
 
-What each class does with its settings, and in what order, is checked against transformers 4.57.6.
-"""
-
-import functools
 import io
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,16 +12,13 @@ from onnxpipe.audio.mel import mel_filters
 from onnxpipe.audio.waveform import Audio as Sound
 from onnxpipe.bundle import Graph
 from onnxpipe.errors import UnsupportedModel
+from onnxpipe.hub.audio import extracted_audio
 from onnxpipe.media import decode_base64
 from onnxpipe.sections import Audio, Mel
 from onnxpipe_export.quiet import loading, quiet
 from onnxpipe_export.source import SourceModel
 
 Extractor = Any  # a feature extractor: transformers is untyped here
-
-# Bytes that the attention of one layer may take: more sound than that is cut off. Eight times as much sound would take
-# sixty-four times the memory.
-_ATTENTION_BYTES = 2**30
 
 # Beside the reference's features, which torch computes in single precision where it is installed.
 _TOLERANCE = 1e-4
@@ -42,83 +34,7 @@ def load_feature_extractor(source: SourceModel) -> Extractor:
 
 def audio_section(source: SourceModel, extractor: Extractor, config: Any) -> Audio:  # the model's config
     """How the model's sound is made. Raises UnsupportedModel for an extractor we do not have, or that does not fit."""
-    kind = type(extractor).__name__
-    if kind not in _SECTIONS:
-        names = ", ".join(sorted(name.removesuffix("FeatureExtractor") for name in _SECTIONS))
-        raise UnsupportedModel(f"{source.name}: feature extractor {kind} is not supported; supported are: {names}")
-    try:
-        return _SECTIONS[kind](extractor, config)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise UnsupportedModel(f"{source.name}: the settings of its {kind} are not supported ({error})") from error
-
-
-def _waveform(extractor: Extractor, config: Any) -> Audio:
-    kernels, strides = config.conv_kernel, config.conv_stride
-    fewest = functools.reduce(
-        lambda length, layer: (length - 1) * layer[1] + layer[0], [*zip(kernels, strides, strict=True)][::-1], 1
-    )
-    # (heads, frames, frames) of float32
-    frames = math.isqrt(_ATTENTION_BYTES // (4 * config.num_attention_heads))
-    return Audio(
-        sampling_rate=extractor.sampling_rate,
-        normalize=extractor.do_normalize,
-        min_samples=fewest,
-        max_samples=frames * math.prod(strides),
-    )
-
-
-def _spectrogram(extractor: Extractor, config: Any) -> Audio:
-    if (extractor.max_length, extractor.num_mel_bins) != (config.max_length, config.num_mel_bins):
-        raise ValueError(
-            f"{extractor.max_length} frames of {extractor.num_mel_bins} bins, where the model takes "
-            f"{config.max_length} of {config.num_mel_bins}"
-        )
-    levels = {"mean": extractor.mean, "std": extractor.std * 2} if extractor.do_normalize else {}
-    return Audio(
-        sampling_rate=extractor.sampling_rate,
-        mel=Mel(
-            bins=extractor.num_mel_bins,
-            fft_length=512,
-            remove_offset=True,
-            preemphasis=0.97,
-            periodic=False,
-            scale="kaldi",
-            min_frequency=20.0,
-            max_frequency=float(extractor.sampling_rate // 2),
-            triangles="mel",
-            floor=1.192092955078125e-07,
-        ),
-        frames=extractor.max_length,
-        **levels,
-    )
-
-
-def _log_mel(extractor: Extractor, _: Any) -> Audio:
-    return Audio(
-        sampling_rate=extractor.sampling_rate,
-        samples=extractor.n_samples,
-        mel=Mel(
-            bins=extractor.feature_size,
-            frame_length=extractor.n_fft,
-            hop_length=extractor.hop_length,
-            fft_length=extractor.n_fft,
-            centered=True,
-            equal_areas=True,
-            log="log10",
-        ),
-        drop_last=True,
-        dynamic_range=8.0,
-        mean=-4.0,
-        std=4.0,
-        bins_first=True,
-    )
-
-
-_SECTIONS: dict[str, Callable[[Extractor, Any], Audio]] = {
-    "ASTFeatureExtractor": _spectrogram,
-    "Wav2Vec2FeatureExtractor": _waveform,
-    "WhisperFeatureExtractor": _log_mel,
-}
+    return extracted_audio(source.name, type(extractor).__name__, vars(extractor), config.to_dict())
 
 
 def check_sound(section: Audio, graph: Graph, extractor: Extractor, sounds: Sequence[str], name: str) -> None:

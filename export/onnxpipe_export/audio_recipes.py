@@ -1,7 +1,7 @@
 """The tasks on sound: one row each."""
 
+from onnxpipe.verification.sounds import SOUNDS
 from onnxpipe_export.recipe import CHOICES, SCORES, Recipe
-from onnxpipe_export.sounds import SOUNDS
 
 # Classifiers of text have the end of these names too.
 _CLASSIFIERS = (

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,13 +17,14 @@ from onnxpipe_export.recipe import Recipe
 # of a folder: scales gain little by more
 _PICTURES = 64
 _DRAWN = 32
+_LONGEST_PATH = 256
 
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """Pictures to calibrate on; `drawn` when they are not the user's."""
+    """Pictures to calibrate on, or other inputs; `drawn` when they are not the user's."""
 
-    pictures: Sequence[Path | str]
+    pictures: Sequence[object]
     drawn: bool
 
     def rows(self, pipeline: AnyPipeline, recipe: Recipe) -> Iterator[Row]:
@@ -51,6 +53,34 @@ def find_calibration(recipe: Recipe, folder: Path | None) -> Calibration | None:
     if not pictures:
         raise UnsupportedModel(f"{folder}: no picture in it; expected some of the kind the model is for")
     return Calibration(pictures, drawn=False)
+
+
+def read_inputs(file: Path) -> list[object]:
+    """The inputs in a file: of each line the text, or `inputs` of a JSON object, whose paths begin at its folder.
+
+    Raises InvalidInput when it cannot be read, has none, or has a line that is something else.
+    """
+    try:
+        lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{file}: cannot be read as text ({error})") from None
+    if not lines:
+        raise InvalidInput(f"{file}: it is empty; expected an input in each line")
+    if not lines[0].lstrip().startswith("{"):
+        return list(lines)
+    found = []
+    for number, line in enumerate(lines, 1):
+        try:
+            found.append(json.loads(line)["inputs"])
+        except (ValueError, KeyError, TypeError):
+            raise InvalidInput(f'{file}: line {number} is no {{"inputs": ...}}') from None
+    return [_beside(file, inputs) for inputs in found]
+
+
+def _beside(file: Path, inputs: object) -> object:
+    """A path as seen from the file that names it; anything else as it is."""
+    short = isinstance(inputs, str) and len(inputs) < _LONGEST_PATH and "\0" not in inputs
+    return file.parent / str(inputs) if short and (file.parent / str(inputs)).is_file() else inputs
 
 
 def _is_picture(file: Path) -> bool:

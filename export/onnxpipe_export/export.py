@@ -5,13 +5,11 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from onnxpipe.bundle import FORMAT_VERSION, Golden, Manifest, Source, Variant, write_manifest
+from onnxpipe.bundle import FORMAT_VERSION, Manifest, Source, write_manifest
 from onnxpipe.errors import UnsupportedModel
-from onnxpipe.golden import check_golden
-from onnxpipe.load import load_model, make_pipeline
-from onnxpipe.pipeline import Model
-from onnxpipe.records import plain
 from onnxpipe.session import onnxruntime_version
+from onnxpipe.staging import list_files, staged_folder
+from onnxpipe.verification.sounds import SOUNDS
 from onnxpipe.version import __version__
 from onnxpipe_export.audio import check_sound
 from onnxpipe_export.audio_patches import takes_mask
@@ -19,13 +17,12 @@ from onnxpipe_export.calibration import find_calibration
 from onnxpipe_export.convert import Exporter, OptimumExporter, describe_graph
 from onnxpipe_export.ctc import name_frames
 from onnxpipe_export.generation.exporter import GenerationExporter
+from onnxpipe_export.goldens import golden_requests, reopen
 from onnxpipe_export.loaded import Loaded, load_parts
 from onnxpipe_export.progress import Progress
 from onnxpipe_export.recipe import Backend, Recipe
 from onnxpipe_export.recipes import choose_recipe
-from onnxpipe_export.samples import with_mask
 from onnxpipe_export.sections import make_sections
-from onnxpipe_export.sounds import SOUNDS
 from onnxpipe_export.source import find_model
 from onnxpipe_export.tokenizer import write_tokenizer
 from onnxpipe_export.variants import (
@@ -33,12 +30,10 @@ from onnxpipe_export.variants import (
     candidate_model,
     check_precisions,
     check_recipe,
-    graph_sessions,
     make_variants,
     stage_count,
 )
 from onnxpipe_export.verify import TorchEngine, check_tokens
-from onnxpipe_export.write import list_files, staged_folder
 
 EXPORTERS: Mapping[Backend, type[Exporter]] = {"optimum": OptimumExporter, "generation": GenerationExporter}
 
@@ -110,10 +105,10 @@ def export(
             reasons = "; ".join(f"{outcome.precision}: {', '.join(outcome.problems)}" for outcome in outcomes)
             raise UnsupportedModel(f"{draft.id}: no precision passed verification, so nothing was written ({reasons})")
         with progress.stage("write"):
-            golden = _golden(reference, recipe, variants)
+            golden = golden_requests(reference, recipe, variants)
             manifest = dataclasses.replace(draft, variants=variants, golden=golden, files=list_files(folder))
             write_manifest(folder, manifest)
-            _reopen(folder, manifest)
+            reopen(folder, manifest)
     return Report(bundle=Path(out), id=draft.id, task=draft.task, outcomes=tuple(outcomes))
 
 
@@ -157,40 +152,3 @@ def _draft(
         files=list_files(folder),
         **make_sections(loaded, recipe, next(iter(graphs.values()))),
     )
-
-
-def _golden(reference: Model, recipe: Recipe, variants: Mapping[str, Variant]) -> tuple[Golden, ...]:
-    """A request to the model's own task per precision: with torch's answer for fp32, else with the variant's own.
-
-    A quantised answer may rightly differ from torch's in more than numbers, by an entity for instance; how much it does
-    was judged before.
-    """
-    inputs = with_mask([recipe.golden or recipe.samples[0]], reference)[0]
-    given = recipe.parameters if recipe.golden_parameters is None else recipe.golden_parameters
-    golden = []
-    for precision, variant in variants.items():
-        model = reference
-        # torch in the place of a decoder cannot go step by step: its texts were compared before, ours stand for them
-        if precision != "fp32" or recipe.exporter == "generation":
-            folder = reference.bundle.path
-            sessions = graph_sessions(folder, variant.files)
-            model = candidate_model(folder, reference.bundle.manifest, precision, sessions)
-        pipeline = make_pipeline(model)
-        parameters = given(pipeline, inputs) if callable(given) else given
-        golden.append(
-            Golden(
-                task=recipe.task,
-                inputs=inputs,
-                parameters=parameters,
-                expected=plain(pipeline(inputs, **parameters)),
-                tolerance={precision: recipe.golden_tolerance[precision]},
-            )
-        )
-    return tuple(golden)
-
-
-def _reopen(folder: Path, manifest: Manifest) -> None:
-    """Open the written bundle as a user will. Raises UnsupportedModel when a golden answer is not reproduced."""
-    for precision in manifest.variants:
-        if found := check_golden(load_model(folder, precision=precision)):
-            raise UnsupportedModel(f"{manifest.id} in {precision}: {found[0]}")

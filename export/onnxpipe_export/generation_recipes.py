@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from onnxpipe.pipeline import AnyPipeline
+from onnxpipe.verification.samples import TEXTS
 from onnxpipe_export.recipe import TOKENS, Head, Recipe
-from onnxpipe_export.samples import TEXTS
 from onnxpipe_export.source import SourceModel
 
 _SEQ2SEQ = (

@@ -5,7 +5,7 @@ import logging
 import shutil
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from onnxpipe.errors import UnsupportedModel
@@ -19,18 +19,26 @@ _ACTIVATIONS = ("Relu", "Clip")  # between a Conv and that: they vanish in the r
 
 
 def quantize(
-    source: Path, target: Path, precision: str, *, float_narrowing: bool = False, rows: Rows | None = None
+    source: Path,
+    target: Path,
+    precision: str,
+    *,
+    float_narrowing: bool = False,
+    kept: Sequence[str] = (),
+    rows: Rows | None = None,
 ) -> dict[str, float]:
     """Write `target` in `precision` and return what was made of it, by name.
 
     `float_narrowing` leaves the products in float that give fewer numbers than they take: the second of a feed-forward
-    block, whose inputs behind the activation have outliers, and most heads. `rows` are typical inputs, which scales
-    are taken from where that is the way to integers; convolutions stay in float without.
+    block, whose inputs behind the activation have outliers, and most heads; `kept` names others. `rows` are typical
+    inputs, which scales are taken from where that is the way to integers; convolutions stay in float without.
     Raises UnsupportedModel for a precision we cannot make, or when nothing in the graph became what was asked for.
     """
     if precision not in QUANTIZERS:
         raise UnsupportedModel(f"cannot make precision {precision!r}; precisions: fp32, {', '.join(QUANTIZERS)}")
-    excluded = _narrowing(source) if float_narrowing else []
+    excluded = [*kept, *(narrowing_products(source) if float_narrowing else [])]
+    # the quantiser makes a MatMul of a Gemm first, under the second name; `products` under the third
+    excluded += [f"{name.removesuffix('.MatMul')}{end}" for name in excluded for end in ("", "_MatMul")]
     with _quiet_root_logger():
         made = QUANTIZERS[precision](source, target, excluded, rows)
     return {"integer_operators": float(_count_integer_operators(target)), **made}
@@ -83,7 +91,7 @@ def _has_float_products(file: Path) -> bool:
     return any(node.op_type in _PRODUCTS and node.input[1] in weights for node in graph.node)
 
 
-def _narrowing(file: Path) -> list[str]:
+def narrowing_products(file: Path) -> list[str]:
     """The names of products with a constant matrix of more rows than columns."""
     import onnx
 
@@ -95,8 +103,7 @@ def _narrowing(file: Path) -> list[str]:
             transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
             rows, columns = shapes[node.input[1]][:: -1 if transposed else 1]
             if rows > columns:
-                # the quantiser makes a MatMul of a Gemm first, under the second name
-                found += [node.name, f"{node.name}_MatMul"]
+                found.append(node.name)
     return found
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
 
@@ -13,9 +14,8 @@ def quiet() -> Iterator[None]:
     """Keep the chatter of torch, transformers and optimum off the terminal; errors still raise."""
     loggers = [logging.getLogger(name) for name in ("transformers", "optimum", "torch.onnx", "root")]
     levels = [logger.level for logger in loggers]
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()
+    if "transformers" in sys.modules:  # `onnxpipe quantize` does without
+        sys.modules["transformers"].utils.logging.disable_progress_bar()
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from onnxpipe.pipeline import AnyPipeline
-from onnxpipe_export.samples import TEXTS
+from onnxpipe.verification.figures import Judge
+from onnxpipe.verification.samples import TEXTS
 from onnxpipe_export.source import SourceModel
 
 # the manifest's sections; "text" brings a tokenizer with it, "image" an image processor, "audio" a feature extractor
@@ -24,20 +25,43 @@ Section = Literal[
     "chat",
     "ctc",
 ]
-# how a precision's answers are judged beside torch's, see `figures`
-Judge = Literal["cosine", "scores", "choices", "boxes", "masks", "tokens"]
 # what makes the graphs: optimum-onnx, or torch's tracer around the decoders of `generation`
 Backend = Literal["optimum", "generation"]
 
 # Bounds for the figures, per precision. error: any output beside torch's, in units of max(1, the largest magnitude).
 EXACT = {"error": 1e-4}
-COSINE = {"fp32": EXACT | {"cosine_mean": 0.9999}, "int8": {"cosine_mean": 0.97, "cosine_worst": 0.90}}
-SCORES = {"fp32": EXACT | {"agreement": 1.0, "score_error": 1e-4}, "int8": {"agreement": 0.9, "score_error": 0.05}}
-CHOICES = {"fp32": EXACT | {"agreement": 0.999}, "int8": {"agreement": 0.85}}
+COSINE = {
+    "fp32": EXACT | {"cosine_mean": 0.9999},
+    "fp16": {"cosine_mean": 0.9999, "cosine_worst": 0.999},
+    "int8": {"cosine_mean": 0.97, "cosine_worst": 0.90},
+    "int8-static": {"cosine_mean": 0.995, "cosine_worst": 0.97},
+    "int8-weights": {"cosine_mean": 0.999, "cosine_worst": 0.995},
+    "int4-weights": {"cosine_mean": 0.97, "cosine_worst": 0.90},
+}
+SCORES = {
+    "fp32": EXACT | {"agreement": 1.0, "score_error": 1e-4},
+    "fp16": {"agreement": 0.95, "score_error": 0.005},
+    "int8": {"agreement": 0.9, "score_error": 0.05},
+    "int8-static": {"agreement": 0.9, "score_error": 0.05},
+    "int8-weights": {"agreement": 0.95, "score_error": 0.02},
+    "int4-weights": {"agreement": 0.85, "score_error": 0.08},
+}
+CHOICES = {
+    "fp32": EXACT | {"agreement": 0.999},
+    "fp16": {"agreement": 0.98},
+    "int8": {"agreement": 0.85},
+    "int8-static": {"agreement": 0.85},
+    "int8-weights": {"agreement": 0.95},
+    "int4-weights": {"agreement": 0.8},
+}
 # without `error`: a model that sorts its own proposals puts those of nearly one score in the order of noise
 BOXES = {
     "fp32": {"agreement": 0.999, "score_error": 1e-4, "box_error": 1e-4},
+    "fp16": {"agreement": 0.95, "score_error": 0.02, "box_error": 0.01},
     "int8": {"agreement": 0.8, "score_error": 0.1, "box_error": 0.03},
+    "int8-static": {"agreement": 0.8, "score_error": 0.1, "box_error": 0.03},
+    "int8-weights": {"agreement": 0.9, "score_error": 0.05, "box_error": 0.02},
+    "int4-weights": {"agreement": 0.7, "score_error": 0.15, "box_error": 0.05},
 }
 # Of texts: how far the distributions of the next token are from torch's (mean Kullback-Leibler divergence in nats), how
 # often both have the same likeliest token, and how much of a text is the same up to where the two part.
@@ -47,7 +71,7 @@ TOKENS = {
     "int8": {"divergence": 0.02, "agreement": 0.9},
     "int4": {"divergence": 0.25, "agreement": 0.7},
 }
-MASKS = {"fp32": EXACT | {"agreement": 0.999}, "int8": {"agreement": 0.85}}
+MASKS = CHOICES
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,6 +121,10 @@ class Recipe:
     heads: Mapping[str, Head] = dataclasses.field(default_factory=dict)
     tolerance: Mapping[str, Mapping[str, float]]
     golden_tolerance: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"fp32": 1e-4, "int8": 0.2})
+
+    def golden_bound(self, precision: str) -> float:
+        """How far a golden answer may be off in a precision: as in int8 where the row does not say."""
+        return self.golden_tolerance.get(precision, self.golden_tolerance["int8"])
 
     @property
     def tasks(self) -> tuple[str, ...]:

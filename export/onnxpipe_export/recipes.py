@@ -4,6 +4,9 @@ A row says which transformers class to load, what to ask the exporter for, which
 an export is verified on, and how far each precision may be from torch. All else is read from the model's own files.
 """
 
+import dataclasses
+
+from onnxpipe.bundle import Manifest
 from onnxpipe.errors import UnsupportedModel
 from onnxpipe_export.audio_recipes import AUDIO_RECIPES
 from onnxpipe_export.generation_recipes import GENERATION_RECIPES
@@ -39,6 +42,15 @@ def choose_recipe(source: SourceModel, task: str | None) -> Recipe:
             return recipe.fit(source)
     known = f"its architecture is {source.architecture}" if source.architecture else "config.json names no architecture"
     raise UnsupportedModel(f"{source.name}: the task cannot be told ({known}); choose one with --task: {choices}")
+
+
+def recipe_of(manifest: Manifest) -> Recipe:
+    """The row that a bundle was, or could have been, exported by. Raises UnsupportedModel when there is none."""
+    backend = "optimum" if manifest.generation is None else "generation"
+    for recipe in _ROWS:
+        if recipe.task == manifest.task and recipe.exporter == backend:
+            return dataclasses.replace(recipe, other_tasks=manifest.other_tasks)
+    raise UnsupportedModel(f"{manifest.id}: nothing says how precisions of {manifest.task} are judged")
 
 
 def _fits(recipe: Recipe, source: SourceModel) -> bool:

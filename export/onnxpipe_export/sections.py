@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 from onnxpipe.bundle import Graph
-from onnxpipe.errors import UnsupportedModel
+from onnxpipe.hub.text import embedding_section
 from onnxpipe.records import Record
-from onnxpipe.sections import Activation, Classification, Embedding, Image, Pooling, Table, Text
+from onnxpipe.sections import Activation, Classification, Image, Table, Text
 from onnxpipe_export.audio import audio_section
 from onnxpipe_export.ctc import ctc_section
 from onnxpipe_export.detection import detection_section
@@ -24,58 +24,10 @@ from onnxpipe_export.tokenizer_conversions import known_ids
 from onnxpipe_export.transcription import transcription_section
 from onnxpipe_export.vision import image_section
 
-# how 1_Pooling/config.json spells the poolings: as `pooling_mode` since release 5.7, before that as one switch
-# `pooling_mode_*` each, which were concatenated in this order
-_POOLINGS: dict[str, Pooling] = {
-    "cls": "cls",
-    "max": "max",
-    "mean": "mean",
-    "mean_sqrt_len_tokens": "mean_sqrt_len",
-    "weightedmean": "weighted_mean",
-    "lasttoken": "last_token",
-}
-_SWITCHES = {"cls": "cls_token", "max": "max_tokens", "mean": "mean_tokens", "weightedmean": "weightedmean_tokens"}
-_KNOWN_MODULES = {"Transformer", "Pooling", "Normalize"}
-
 
 def make_sections(loaded: Loaded, recipe: Recipe, graph: Graph) -> dict[str, Any]:  # fields of the manifest
     """The manifest's sections a recipe asks for, by name. Raises UnsupportedModel when the files do not tell."""
     return {name: _MAKERS[name](loaded, recipe, graph) for name in recipe.sections}
-
-
-def embedding_section(source: SourceModel) -> Embedding:
-    """How the model's sentence vectors are made.
-
-    Without sentence-transformers files: the hidden states of all tokens, and a mean where one vector is needed, which
-    is what sentence-transformers does with such a model. Raises UnsupportedModel for modules we do not have.
-    """
-    modules = source.read_json("modules.json")
-    if modules is None:
-        return Embedding(pooling=("mean",), keep_tokens=True)
-    kinds = {module["type"].rpartition(".")[2]: module for module in modules}
-    if unknown := kinds.keys() - _KNOWN_MODULES:
-        raise UnsupportedModel(
-            f"{source.name}: sentence-transformers module {min(unknown)} is not supported; "
-            f"supported are {', '.join(sorted(_KNOWN_MODULES))}"
-        )
-    if "Pooling" not in kinds:
-        return Embedding(pooling=("mean",), keep_tokens=True, normalize="Normalize" in kinds)
-    config = source.read_json(f"{kinds['Pooling']['path']}/config.json") or {}
-    return Embedding(
-        pooling=_poolings(config, source),
-        include_prompt=config.get("include_prompt", True),
-        normalize="Normalize" in kinds,
-    )
-
-
-def _poolings(config: dict[str, Any], source: SourceModel) -> tuple[Pooling, ...]:
-    mode = config.get("pooling_mode")
-    modes = [mode] if isinstance(mode, str) else mode
-    if modes is None:
-        modes = [name for name in _POOLINGS if config.get(f"pooling_mode_{_SWITCHES.get(name, name)}")] or ["mean"]
-    if unknown := [name for name in modes if name not in _POOLINGS]:
-        raise UnsupportedModel(f"{source.name}: pooling {unknown[0]!r} is not supported")
-    return tuple(_POOLINGS[name] for name in modes)
 
 
 def text_section(

@@ -1,18 +1,12 @@
-"""Segmentation models: what heads give, the manifest's section, and how near a precision's masks are to torch's."""
+"""Segmentation models: what heads give, and the manifest's section."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, cast
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from onnxpipe.bundle import Graph
 from onnxpipe.errors import UnsupportedModel
-from onnxpipe.pipeline import Work
 from onnxpipe.sections import Segmentation, Size, Subtask
-from onnxpipe.session import Arrays
-from onnxpipe.tasks.image_segmentation import Segment
 from onnxpipe_export.recipe import Head
 from onnxpipe_export.source import SourceModel
 
@@ -78,22 +72,3 @@ def segmentation_section(source: SourceModel, model: Any, processor: Any, graph:
         mask_size=_RULES[kind].mask_size,
         fused_labels=tuple(labels[index] for index in fused),
     )
-
-
-def mask_figures(
-    works: Sequence[Work[object]], expected: Sequence[Arrays], given: Sequence[Arrays]
-) -> dict[str, float]:
-    """The share of pixels, mean over pictures, that have torch's label."""
-    shares = []
-    for work, left, right in zip(works, expected, given, strict=True):
-        labels: dict[str, int] = {}
-        shares.append(np.mean(_label_map(work.finish([left]), labels) == _label_map(work.finish([right]), labels)))
-    return {"agreement": float(np.mean(shares))}
-
-
-def _label_map(segments: object, labels: dict[str, int]) -> NDArray[np.int64]:
-    """The number of each pixel's label (H, W), as `labels` has it; those that are not there yet are added."""
-    found = np.zeros((1, 1), np.int64)  # 0 where there is no segment; equal to any size
-    for segment in cast("list[Segment]", segments):
-        found = np.where(segment.pixels(), labels.setdefault(segment.label, len(labels) + 1), found)
-    return found

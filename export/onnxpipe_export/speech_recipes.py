@@ -1,7 +1,7 @@
 """The models that write down what they hear."""
 
+from onnxpipe.verification.sounds import SOUNDS
 from onnxpipe_export.recipe import TOKENS, Recipe
-from onnxpipe_export.sounds import SOUNDS
 
 SPEECH_RECIPES = (
     Recipe(

@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from onnxpipe.verification.samples import CONTEXTS, MASKED, PAIRS, TABLES, TEXTS
 from onnxpipe_export.recipe import CHOICES, COSINE, SCORES, Recipe
-from onnxpipe_export.samples import CONTEXTS, MASKED, PAIRS, TABLES, TEXTS
 
 
 def has_entailment(config: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""A model that writes beside torch, through the runtime's own decoder, batch and loop.
+"""A model that writes beside a reference, torch or its own fp32, through the runtime's decoder, batch and loop.
 
 Two questions: is the distribution of the next token torch's, for the same tokens before it, and does the same text come
 out of it. The first is asked behind a prompt, read whole or in pieces, and after each token that torch has written
@@ -26,10 +26,11 @@ from onnxpipe.generation.writer import Writer
 from onnxpipe.pipeline import Model
 from onnxpipe.sections import Generation
 from onnxpipe.session import Array, Session
-from onnxpipe_export.figures import Figures, relative_error
+from onnxpipe.verification.figures import Figures, relative_error
+from onnxpipe.verification.verifier import INVARIANCE, Advance
 from onnxpipe_export.quiet import quiet
 from onnxpipe_export.recipe import Recipe
-from onnxpipe_export.verify import INVARIANCE, Advance, torch_model
+from onnxpipe_export.verify import torch_model
 
 # Tokens: of a prompt, of one more prompt that is read in pieces, of such a piece, those written behind a prompt, and
 # those at its end that are compared: for each, the logits of a large vocabulary take a megabyte.
@@ -78,7 +79,9 @@ class TokenVerifier:
     """The reference's texts for the samples, made once, and each variant's figures beside them."""
 
     def __init__(self, reference: Model, recipe: Recipe) -> None:
-        self._model: Any = torch_model(reference)
+        self._reference = reference
+        graphs = [engine for engine in reference.sessions.values() if isinstance(engine, Session)]
+        self._model: Any = None if graphs else torch_model(reference)
         self._section = _require_generation(reference)
         if reference.bundle.manifest.audio is not None:
             self._samples = _sound_samples(reference, recipe.samples)
@@ -88,7 +91,7 @@ class TokenVerifier:
         self._expected: list[_Expected] = []
 
     def _make_samples(self, encodings: Sequence[Ids]) -> list[_Sample]:
-        if self._model.config.is_encoder_decoder:
+        if "encoder" in self._reference.sessions:
             prompt = np.array(self._section.decoder_prompt, np.int64)
             return [_Sample(ids, prompt, len(prompt)) for ids in encodings]
         room = (self._section.max_length or _LONG_PROMPT + _WRITTEN) - _WRITTEN
@@ -107,7 +110,13 @@ class TokenVerifier:
         return len(self._samples) + 2
 
     def ask_reference(self, advance: Advance) -> None:
-        """Let torch write, and keep its logits along what it wrote."""
+        """Let the reference write, and keep its logits along what it wrote."""
+        if self._model is None:
+            for index, written in enumerate(self._write(self._reference)):
+                self._expected.append(_Expected(written, np.empty((0, 0), np.float32)))
+                self._expected[index] = _Expected(written, *self._logits(self._reference, [index]))
+                advance()
+            return
         for sample in self._samples:
             with quiet():
                 written = self._write_reference(sample)
@@ -199,18 +208,21 @@ class TokenVerifier:
 
     def _same_text(self, candidate: Model) -> float:
         """How much of the reference's texts the runtime writes, too: up to the first token that is another."""
-        writer = Writer(candidate)
-        options = resolve(_GREEDY, read_defaults(self._section.defaults))
-        jobs = [self._job(candidate, sample, options) for sample in self._samples]
-        writer.loop.run(jobs)
         shares = []
-        for job, expected in zip(jobs, self._expected, strict=True):
-            given = job.search.results()[0].ids
+        for given, expected in zip(self._write(candidate), self._expected, strict=True):
             length = min(len(given), len(expected.written))
             different = np.flatnonzero(given[:length] != expected.written[:length])
             same = different[0] if different.size else length
             shares.append(same / max(len(given), len(expected.written)))
         return float(np.mean(shares))
+
+    def _write(self, candidate: Model) -> list[Ids]:
+        """The likeliest tokens behind each sample, by the runtime's own loop."""
+        writer = Writer(candidate)
+        options = resolve(_GREEDY, read_defaults(self._section.defaults))
+        jobs = [self._job(candidate, sample, options) for sample in self._samples]
+        writer.loop.run(jobs)
+        return [job.search.results()[0].ids for job in jobs]
 
     def _job(self, candidate: Model, sample: _Sample, options: GenerationOptions) -> Job:
         """A request for the runtime's own loop."""

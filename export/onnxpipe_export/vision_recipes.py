@@ -1,6 +1,6 @@
 """The tasks on images: one row each."""
 
-from onnxpipe_export.detection import golden_parameters
+from onnxpipe.verification.found import golden_parameters
 from onnxpipe_export.pictures import PICTURES
 from onnxpipe_export.recipe import BOXES, MASKS, SCORES, Recipe
 from onnxpipe_export.segmentation import HEADS

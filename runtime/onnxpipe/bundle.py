@@ -37,7 +37,17 @@ FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 
 # precision -> the suffix of its files, as transformers.js and optimum spell them
-SUFFIXES = {"fp32": "", "fp16": "_fp16", "int8": "_int8", "q8": "_quantized", "int4": "_int4", "q4": "_q4"}
+SUFFIXES = {
+    "fp32": "",
+    "fp16": "_fp16",
+    "int8": "_int8",
+    "int8-static": "_int8_static",
+    "int8-weights": "_int8_weights",
+    "int4-weights": "_int4_weights",
+    "q8": "_quantized",
+    "int4": "_int4",
+    "q4": "_q4",
+}
 
 Dim = int | str
 
@@ -111,6 +121,8 @@ class Variant(Record):
 
     `external_data` lists the files that hold weights outside of the graph files, as models beyond 2 GB have them.
 
+    `kept` names the products that did not get the precision's own form, as answers would suffer, with the one they got.
+
     `batch_invariant` false means that a row's answer depends on the rows it is run with (dynamic quantisation takes one
     scale for the whole batch); such variants are run row by row.
     """
@@ -120,6 +132,7 @@ class Variant(Record):
     batch_invariant: bool
     measured: Mapping[str, float]
     tolerance: Mapping[str, float]
+    kept: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -17,9 +17,13 @@ from onnxpipe.version import __version__
 # package, and because `onnxpipe --help` should not import any of them.
 _COMMANDS = {
     "export": ("onnxpipe_export.cli", "export", "turn a hub model into a verified, quantised bundle"),
+    "pull": ("onnxpipe.commands.pull", "cpu", "make a bundle of ready-made ONNX graphs"),
+    "quantize": ("onnxpipe_export.quantize_cli", "quantize", "add a smaller or faster precision to a bundle"),
     "run": ("onnxpipe.commands.run", "cpu", "run a bundle on an input"),
     "serve": ("onnxpipe_server.cli", "server", "serve bundles over HTTP"),
     "token": ("onnxpipe_server.new_token", "server", "make a token that may call a server"),
+    "bench": ("onnxpipe_bench.bench_cli", "bench", "measure what each precision of a bundle costs and gains here"),
+    "tune": ("onnxpipe_bench.tune_cli", "bench", "find and keep the fastest way to run a bundle here"),
     "inspect": ("onnxpipe.commands.inspect", "cpu", "show what is in a bundle, and check it"),
     "doctor": ("onnxpipe.commands.doctor", "cpu", "show what this machine gives onnxpipe"),
 }

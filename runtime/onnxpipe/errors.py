@@ -4,6 +4,7 @@
       InvalidInput      ValueError    what the caller gave is wrong; the message says what was expected
         UnprocessableInput            well-formed, but this model cannot honour it (a prompt it does not have)
         MalformedAudio                bytes that are no audio, or are damaged
+        MalformedImage                the same of an image
         UnsupportedMedia              a kind of file whose decoder is an extra that is not installed
       UnsupportedModel  ValueError    a model, task or file kind that cannot be exported or run
       BundleError       ValueError    a bundle that is incomplete, altered, unsafe or of another format version
@@ -30,6 +31,10 @@ class UnprocessableInput(InvalidInput):
 
 class MalformedAudio(InvalidInput):
     """Bytes that are no audio, or are damaged."""
+
+
+class MalformedImage(InvalidInput):
+    """Bytes that are no image of a known format, or are damaged."""
 
 
 class UnsupportedMedia(InvalidInput):

@@ -1,5 +1,6 @@
 """From a bundle to a ready pipeline: the front door of the library."""
 
+import dataclasses
 import importlib
 import inspect
 import pkgutil
@@ -11,7 +12,8 @@ from onnxpipe.bundle import Bundle, open_bundle
 from onnxpipe.errors import BundleError, InvalidInput, UnsupportedModel
 from onnxpipe.pipeline import AnyPipeline, Model, Pipeline
 from onnxpipe.prepacked import Cache
-from onnxpipe.session import Session
+from onnxpipe.recipe import Choice, choose
+from onnxpipe.session import Level, Session
 
 
 def load(
@@ -25,8 +27,10 @@ def load(
     """A pipeline over a bundle folder: call it with one input or a list, and the task's parameters as keywords.
 
     `task` picks one of the tasks the bundle serves (its own when None), `precision` one of its variants (the first when
-    None), `providers` the execution providers by name ("cpu", "cuda", ...; CPU when None), `threads` the threads of a
-    run (planned from the machine's limits when None).
+    None), `providers` the execution providers by name ("cpu", "cuda", "cuda:1", ...; CPU when None), `threads` the
+    threads of a run (planned from the machine's limits when None). Models run where that says or not at all: see
+    `Session`. Where neither precision nor providers are named, the recipe that `onnxpipe tune` has made on this kind of
+    machine says them, and the threads.
     Raises BundleError, InvalidInput (no such task or precision), ProviderUnavailable or UnsupportedModel.
     """
     return make_pipeline(load_model(path, precision=precision, providers=providers, threads=threads), task)
@@ -38,27 +42,38 @@ def load_model(
     precision: str | None = None,
     providers: Sequence[str] | None = None,
     threads: int | None = None,
+    level: Level | None = None,
     cache: Cache | None = None,
 ) -> Model:
     """A bundle with one precision loaded, every file it reads checked against its digest. Arguments as for `load`.
 
-    With a `cache` graphs come from there, and files are checked once and again when they have changed.
+    `level` is how much onnxruntime rewrites its graphs (what the recipe says, or all, when None). With a `cache` graphs
+    come from there, and files are checked once and again when they have changed.
     """
     cache = cache or Cache()
     if threads is not None and threads < 1:
         raise InvalidInput(f"threads: expected an integer >= 1, given {threads}")
     bundle = open_bundle(path)
-    chosen, variant = bundle.variant(precision)
+    choice = choose(bundle, precision, providers, threads)
+    if level is not None:
+        choice = dataclasses.replace(choice, level=level)
+    chosen, variant = bundle.variant(choice.precision)
     text = bundle.manifest.text
     cache.verify(bundle, [*variant.files.values(), *variant.external_data, *([text.tokenizer] if text else [])])
     graphs = bundle.manifest.graphs
     sessions = {
-        name: cache.session(bundle, file, providers, threads, steps=name in graphs and graphs[name].has_past)
+        name: _open_session(cache, bundle, file, choice, steps=name in graphs and graphs[name].has_past)
         for name, file in variant.files.items()
     }
     for name, session in sessions.items():
         _check_ports(bundle, name, session)
     return Model(bundle, chosen, variant, sessions)
+
+
+def _open_session(cache: Cache, bundle: Bundle, file: str, choice: Choice, *, steps: bool) -> Session:
+    if choice.level != "all":  # what a cache keeps is rewritten in full
+        return Session(bundle.file(file), choice.providers, choice.threads, steps=steps, level=choice.level)
+    return cache.session(bundle, file, choice.providers, choice.threads, steps=steps)
 
 
 def _check_ports(bundle: Bundle, name: str, session: Session) -> None:

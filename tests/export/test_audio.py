@@ -13,13 +13,16 @@ pytest.importorskip("optimum", reason="needs the export extra")
 import transformers
 
 from audio_zoo import AUDIO_HEAD, AUDIO_ZOO
+from onnxpipe.verification.sounds import SOUNDS
 from onnxpipe_export.audio import audio_section, check_sound, load_feature_extractor
 from onnxpipe_export.export import export
 from onnxpipe_export.recipes import choose_recipe
-from onnxpipe_export.sounds import SOUNDS
 from onnxpipe_export.source import SourceModel, find_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:At least one mel filter has all zero values")
+
+
+SOURCE = SourceModel(Path(), "acme/ears", None, {})
 
 
 @pytest.fixture
@@ -28,7 +31,7 @@ def source(tmp_path: Path) -> SourceModel:
 
 
 def waveform_section(**config: object) -> Audio:
-    return audio_section(None, transformers.Wav2Vec2FeatureExtractor(), transformers.Wav2Vec2Config(**config))
+    return audio_section(SOURCE, transformers.Wav2Vec2FeatureExtractor(), transformers.Wav2Vec2Config(**config))
 
 
 def test_samples_of_wav2vec2_are_normalised_and_enough_for_one_frame():
@@ -48,12 +51,12 @@ def test_fewer_convolutions_need_fewer_samples():
 
 def test_an_extractors_settings_are_kept():
     extractor = transformers.Wav2Vec2FeatureExtractor(do_normalize=False, sampling_rate=8_000)
-    section = audio_section(None, extractor, transformers.Wav2Vec2Config())
+    section = audio_section(SOURCE, extractor, transformers.Wav2Vec2Config())
     assert (section.sampling_rate, section.normalize) == (8_000, False)
 
 
 def test_spectra_of_ast_have_kaldis_filters_and_half_its_deviation():
-    section = audio_section(None, transformers.ASTFeatureExtractor(), transformers.ASTConfig())
+    section = audio_section(SOURCE, transformers.ASTFeatureExtractor(), transformers.ASTConfig())
     assert section.mel == Mel(
         bins=128,
         fft_length=512,
@@ -67,12 +70,13 @@ def test_spectra_of_ast_have_kaldis_filters_and_half_its_deviation():
         floor=1.192092955078125e-07,
     )
     assert (section.frames, section.mean, section.std) == (1024, -4.2677393, 2 * 4.5689974)
-    plain = audio_section(None, transformers.ASTFeatureExtractor(do_normalize=False), transformers.ASTConfig())
+    plain = audio_section(SOURCE, transformers.ASTFeatureExtractor(do_normalize=False), transformers.ASTConfig())
     assert (plain.mean, plain.std) == (0.0, 1.0)
 
 
 def test_spectra_of_whisper_last_half_a_minute():
-    section = audio_section(None, transformers.WhisperFeatureExtractor(feature_size=128), None)
+    extractor = transformers.WhisperFeatureExtractor(feature_size=128)
+    section = audio_section(SOURCE, extractor, transformers.WhisperConfig())
     assert (section.samples, section.dynamic_range, section.bins_first, section.drop_last) == (480_000, 8.0, True, True)
     assert section.mel == Mel(bins=128, centered=True, equal_areas=True, log="log10")
 
@@ -87,7 +91,7 @@ def test_an_unknown_extractor_is_unsupported_and_the_known_are_named(source: Sou
     with pytest.raises(
         UnsupportedModel, match="SeamlessM4TFeatureExtractor is not supported; supported are: AST, Wav2"
     ):
-        audio_section(source, transformers.SeamlessM4TFeatureExtractor(), None)
+        audio_section(source, transformers.SeamlessM4TFeatureExtractor(), transformers.WhisperConfig())
 
 
 def test_a_model_without_an_extractor_is_unsupported(source: SourceModel):
@@ -118,7 +122,7 @@ GRAPH = Graph(
 )
 def test_features_that_are_not_the_references_are_not_written(change: dict[str, object], problem: str | None):
     extractor = transformers.WhisperFeatureExtractor()
-    section = dataclasses.replace(audio_section(None, extractor, None), **change)
+    section = dataclasses.replace(audio_section(SOURCE, extractor, transformers.WhisperConfig()), **change)
     if problem is None:
         check_sound(section, GRAPH, extractor, SOUNDS, "acme/whisper")
         return
@@ -130,7 +134,7 @@ def test_sound_that_is_not_librosas_is_not_written(monkeypatch: pytest.MonkeyPat
     import onnxpipe_export.audio
 
     extractor = transformers.WhisperFeatureExtractor()
-    section = audio_section(None, extractor, None)
+    section = audio_section(SOURCE, extractor, transformers.WhisperConfig())
     monkeypatch.setattr(onnxpipe_export.audio, "_load_by_librosa", lambda *_: np.zeros(5, np.float32))
     with pytest.raises(UnsupportedModel, match="sound 0 is decoded differently from librosa"):
         check_sound(section, GRAPH, extractor, SOUNDS, "acme/whisper")

@@ -26,7 +26,7 @@ def test_export_as_json_prints_nothing_else(tiny_model, tmp_path, capsys):
     ("arguments", "message"),
     [
         (["/no/such/model"], "neither a folder nor a hub id"),
-        (["/no/such/model", "--precision", "int3"], "cannot make precision 'int3'; precisions: fp32, int8"),
+        (["/no/such/model", "--precision", "int3"], "cannot make precision 'int3'; precisions: fp32, fp16, int8"),
         (["/no/such/model", "--precision", ","], "no precision requested"),
     ],
 )

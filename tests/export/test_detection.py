@@ -9,7 +9,8 @@ from onnxpipe.golden import check_golden
 from onnxpipe.load import load_model
 from onnxpipe.sections import Detection
 from onnxpipe.tasks.object_detection import Box, DetectedObject
-from onnxpipe_export.detection import box_figures, detection_section, golden_parameters, overlaps
+from onnxpipe.verification.found import box_figures, golden_parameters, overlaps
+from onnxpipe_export.detection import detection_section
 from onnxpipe_export.export import export
 from onnxpipe_export.source import SourceModel
 

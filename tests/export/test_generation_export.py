@@ -75,7 +75,7 @@ def test_a_precision_that_is_too_far_off_is_refused_and_its_files_go(gpt2, tmp_p
     monkeypatch.setattr(
         precisions,
         "quantize_graph",
-        lambda _, source, target, __: quantize_blocks(source, target, bits=4, block_size=128),
+        lambda _, source, target, *__: quantize_blocks(source, target, bits=4, block_size=128),
     )
     report = export(gpt2, tmp_path / "out", precisions=["fp32", "int8"])
     (refused,) = report.refused
@@ -84,7 +84,7 @@ def test_a_precision_that_is_too_far_off_is_refused_and_its_files_go(gpt2, tmp_p
 
 
 def test_rows_that_change_each_other_are_noticed(gpt2, tmp_path, monkeypatch):
-    def channels(_, source, target, __):
+    def channels(_, source, target, *__):
         return quantize_channels(source, target, block_size=32)
 
     monkeypatch.setattr(precisions, "quantize_graph", channels)
@@ -112,7 +112,7 @@ def test_a_graph_that_differs_from_torch_is_not_written(gpt2, tmp_path):
 
 
 def test_four_bits_are_for_models_that_write(tiny_model, tmp_path):
-    with pytest.raises(UnsupportedModel, match=r"for text-classification are not made in 'int4'.*fp32, int8"):
+    with pytest.raises(UnsupportedModel, match=r"for text-classification are not made in 'int4'.*fp32, fp16, int8"):
         export(tiny_model("bert", "ForSequenceClassification"), tmp_path / "out", precisions=["int4"])
 
 

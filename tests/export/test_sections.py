@@ -6,8 +6,9 @@ import torch
 import transformers
 
 from onnxpipe.errors import UnsupportedModel
+from onnxpipe.hub.text import embedding_section
 from onnxpipe_export.quiet import quiet
-from onnxpipe_export.sections import classification_section, embedding_section, text_section
+from onnxpipe_export.sections import classification_section, text_section
 from onnxpipe_export.source import SourceModel
 from zoo import MAX_TOKENS, families
 

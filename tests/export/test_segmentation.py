@@ -10,9 +10,10 @@ from onnxpipe.load import load_model
 from onnxpipe.pipeline import Work
 from onnxpipe.sections import Size
 from onnxpipe.tasks.image_segmentation import Segment
+from onnxpipe.verification.found import mask_figures
 from onnxpipe.vision.mask_png import encode_mask
 from onnxpipe_export.recipes import choose_recipe
-from onnxpipe_export.segmentation import mask_figures, segmentation_section
+from onnxpipe_export.segmentation import segmentation_section
 from onnxpipe_export.source import SourceModel
 
 SOURCE = SourceModel(None, "acme/segmenter", None, {})

@@ -67,7 +67,7 @@ def test_a_hub_model_is_downloaded_without_pickles_and_keeps_its_commit(folder, 
         asked.update(repo=repo, revision=revision, patterns=patterns)
         return folder, "0123abc"
 
-    monkeypatch.setattr("onnxpipe.hub.download", download)
+    monkeypatch.setattr("onnxpipe.hub.door.download", download)
     source = find_model("org/name", "v1")
     assert (source.name, source.revision) == ("org/name", "0123abc")
     assert (asked["repo"], asked["revision"]) == ("org/name", "v1")

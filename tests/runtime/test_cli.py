@@ -9,7 +9,7 @@ import onnxpipe
 from onnxpipe import cli
 from onnxpipe.errors import InvalidInput
 
-COMMANDS = ["export", "run", "serve", "token", "inspect", "doctor"]
+COMMANDS = ["export", "pull", "quantize", "run", "serve", "token", "bench", "tune", "inspect", "doctor"]
 MODULES_AFTER_HELP = """
 import sys
 from onnxpipe.cli import main
@@ -85,7 +85,7 @@ def test_the_processs_arguments_are_used_when_none_are_given(doctor_does, monkey
         ([], "the following arguments are required: COMMAND"),
         (["no-such-command"], "invalid choice: 'no-such-command'"),
         (["doctor", "--no-such-option"], "unrecognized arguments: --no-such-option"),
-        (["doctor", "extra"], "unrecognized arguments: extra"),
+        (["doctor", "bundle", "extra"], "unrecognized arguments: extra"),
         (["inspect"], "the following arguments are required: bundle"),
         (["run", "bundle", "text", "--threads", "many"], "argument --threads: invalid int value: 'many'"),
     ],
@@ -181,8 +181,9 @@ def test_without_onnxruntime_a_run_is_one_line_that_says_what_to_install(embeddi
 
 def test_without_onnxruntime_the_doctor_still_looks():
     code, output, _ = finish(in_a_process("onnxruntime", "doctor", code=WITHOUT_A_PACKAGE))
-    assert code == 0
+    assert code == 1
     assert "providers     none" in output
+    assert "broken        onnxruntime is installed but cannot be imported" in output
 
 
 def test_the_version_is_that_of_the_package(capsys):

@@ -11,18 +11,20 @@ BITS = {"int8": 8, "int4": 4}
 _BLOCK_SIZE = 32
 
 
-def quantize_graphs(sources: Mapping[str, Path], targets: Mapping[str, Path], precision: str) -> int:
+def quantize_graphs(
+    sources: Mapping[str, Path], targets: Mapping[str, Path], precision: str, *, block_size: int = _BLOCK_SIZE
+) -> int:
     """Write the graphs of a model in a precision of `BITS`, and return how many products are in integers.
 
     What they have in common is stored once. Raises UnsupportedModel when no product of a graph has weights.
     """
-    count = sum(quantize_graph(name, source, targets[name], precision) for name, source in sources.items())
+    count = sum(quantize_graph(name, source, targets[name], precision, block_size) for name, source in sources.items())
     if "encoder" in targets:
         share_weights(targets["encoder"], targets["decoder"])
     return count
 
 
-def quantize_graph(name: str, source: Path, target: Path, precision: str) -> int:
+def quantize_graph(name: str, source: Path, target: Path, precision: str, block_size: int = _BLOCK_SIZE) -> int:
     """Write `target` in a precision of `BITS`, and return how many products are in integers.
 
     A decoder is as fast as its weights are few bytes, and its rows must not change each other: they get blocks of bits.
@@ -30,5 +32,5 @@ def quantize_graph(name: str, source: Path, target: Path, precision: str) -> int
     Raises UnsupportedModel when no product has weights.
     """
     if name == "encoder":
-        return quantize_channels(source, target, block_size=_BLOCK_SIZE)
-    return quantize_blocks(source, target, bits=BITS[precision], block_size=_BLOCK_SIZE)
+        return quantize_channels(source, target, block_size=block_size)
+    return quantize_blocks(source, target, bits=BITS[precision], block_size=block_size)

@@ -6,6 +6,7 @@ Long inputs, as encoders have them, are bound by arithmetic instead, where 8 bit
 faster; there all rows of a run share one scale of activations.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,8 @@ from onnxpipe_export.generation.graphs import (
 )
 from onnxpipe_export.quiet import quiet
 
-Blocks = tuple[ir.Value, ir.Value]  # packed integers (outputs, blocks, bytes) and scales (outputs, blocks)
+# packed integers (outputs, blocks, bytes), scales (outputs, blocks) and, where zero lies anywhere, the packed zeros
+Blocks = tuple[ir.Value, ...]
 
 # activations of 8 bits in MatMulNBits: its fast kernels
 _ACCURACY_LEVEL = 4
@@ -85,25 +87,45 @@ def _exchange(model: ir.Model, bits: int, block_size: int, embedding_bits: int) 
     graph, count = model.graph, 0
     shared: dict[ir.Value, Blocks] = {}
     for node in list(graph):
-        weight = _weight(node)
+        weight = product_weight(node)
         if weight is not None:
             turned = weight is not node.inputs[1]
             blocks = make_blocks(graph, weight, bits, block_size, outputs_first=turned)
             if turned:
                 shared[weight] = blocks
-            outputs, inputs = array(weight).shape[:: 1 if turned else -1]
-            settings = {"K": inputs, "N": outputs, "bits": bits, "block_size": block_size}
-            settings["accuracy_level"] = _ACCURACY_LEVEL
-            made = insert(node, "MatMulNBits", [node.inputs[0], *blocks], settings, domain=MICROSOFT)
-            put_in_place(node, made.outputs[0])
+            exchange_product(node, blocks, bits, block_size)
             count += 1
+    exchange_embeddings(
+        model, embedding_bits, block_size, {weight: (blocks, bits) for weight, blocks in shared.items()}
+    )
+    common.RemoveUnusedNodesPass()(model)
+    return count
+
+
+def exchange_product(node: ir.Node, blocks: Blocks, bits: int, block_size: int) -> None:
+    """A product with these blocks in the place of one with float weights."""
+    weight = product_weight(node)
+    assert weight is not None  # noqa: S101 - blocks were made of it
+    outputs, inputs = array(weight).shape[:: 1 if weight is not node.inputs[1] else -1]
+    settings = {"K": inputs, "N": outputs, "bits": bits, "block_size": block_size, "accuracy_level": _ACCURACY_LEVEL}
+    made = insert(node, "MatMulNBits", [node.inputs[0], *blocks], settings, domain=MICROSOFT)
+    put_in_place(node, made.outputs[0])
+
+
+def exchange_embeddings(
+    model: ir.Model, bits: int, block_size: int, shared: Mapping[ir.Value, tuple[Blocks, int]] | None = None
+) -> int:
+    """Tables that tokens are looked up in become blocks of `bits`, or those of `shared` with theirs; their number."""
+    graph, count = model.graph, 0
     for node in list(graph):
         weight, ids = node.inputs if node.op_type == "Gather" else (None, None)
         if weight is not None and ids is not None and is_constant(weight) and ids.name == "input_ids":
-            width = bits if weight in shared else embedding_bits
-            blocks = shared.get(weight) or make_blocks(graph, weight, width, block_size, outputs_first=True)
+            blocks, width = (shared or {}).get(weight) or (
+                make_blocks(graph, weight, bits, block_size, outputs_first=True),
+                bits,
+            )
             _exchange_embedding(node, array(weight).shape, blocks, width, block_size)
-    common.RemoveUnusedNodesPass()(model)
+            count += 1
     return count
 
 
@@ -137,7 +159,7 @@ def _product(value: ir.Value | None) -> ir.Node | None:
     return None
 
 
-def _weight(node: ir.Node) -> ir.Value | None:
+def product_weight(node: ir.Node) -> ir.Value | None:
     """A product's constant matrix, be it transposed on the way; None when it has none."""
     if node.op_type != "MatMul":
         return None
@@ -149,21 +171,24 @@ def _weight(node: ir.Node) -> ir.Value | None:
 _MATRIX = 2  # axes
 
 
-def make_blocks(graph: ir.Graph, weight: ir.Value, bits: int, block_size: int, *, outputs_first: bool) -> Blocks:
+def make_blocks(
+    graph: ir.Graph, weight: ir.Value, bits: int, block_size: int, *, outputs_first: bool, symmetric: bool = True
+) -> Blocks:
     """A matrix as initializers of the packed kind, blocks running along its inputs; the last is filled with zeros."""
     with quiet():  # the import itself sets the root logger to talk
         from onnxruntime.quantization import matmul_nbits_quantizer as nbits
 
     matrix = np.ascontiguousarray(array(weight).T) if outputs_first else array(weight)
-    settings = nbits.DefaultWeightOnlyQuantConfig(block_size=block_size, is_symmetric=True, bits=bits)
-    packed, scales, _ = nbits.DefaultWeightOnlyQuantizer(settings).qbits_block_quant(matrix)
+    settings = nbits.DefaultWeightOnlyQuantConfig(block_size=block_size, is_symmetric=symmetric, bits=bits)
+    packed, scales, zeros = nbits.DefaultWeightOnlyQuantizer(settings).qbits_block_quant(matrix)
     name = f"{weight.name}.int{bits}"
-    return add_constant(graph, name, packed), add_constant(graph, f"{name}_scales", scales)
+    parts = {name: packed, f"{name}_scales": scales} | ({} if symmetric else {f"{name}_zeros": zeros})
+    return tuple(add_constant(graph, part, numbers) for part, numbers in parts.items())
 
 
 def _exchange_embedding(node: ir.Node, shape: tuple[int, ...], blocks: Blocks, bits: int, block_size: int) -> None:
     """Rows gathered from blocks: the same bytes as a product's, seen as (tokens, bytes)."""
-    graph, (packed, scales), (tokens, width) = owner(node), blocks, shape
+    graph, (packed, scales, *_), (tokens, width) = owner(node), blocks, shape
     row_bytes = array(packed).size // tokens
     rows = insert(node, "Reshape", [packed, add_constant(graph, f"{packed.name}_rows", np.array([tokens, row_bytes]))])
     settings = {"bits": bits, "block_size": block_size, "gather_axis": 0, "quantize_axis": 1}

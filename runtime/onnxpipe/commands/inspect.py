@@ -7,6 +7,7 @@ from onnxpipe.bundle import Bundle, Tensor, open_bundle
 from onnxpipe.errors import BundleError
 from onnxpipe.golden import check_golden
 from onnxpipe.load import load_model
+from onnxpipe.recipe import find_recipe
 from onnxpipe.records import plain
 
 
@@ -59,6 +60,9 @@ def _summary(bundle: Bundle) -> list[str]:
     ]
     for name, graph in manifest.graphs.items():
         rows.append((f"graph {name}", f"{_tensors(graph.inputs)} -> {_tensors(graph.outputs)}"))
+    if recipe := find_recipe(bundle):
+        how = f"{recipe.precision}, {recipe.threads} threads, {', '.join(recipe.providers)}"
+        rows.append(("recipe", f"{how}: tuned for this machine, used where nothing else is asked for"))
     if manifest.text:
         limit = manifest.text.max_tokens or "unlimited"
         rows.append(("text", f"{limit} tokens, prompts: {', '.join(manifest.text.prompts) or 'none'}"))

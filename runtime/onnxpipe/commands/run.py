@@ -19,8 +19,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="text, or JSON that starts with { or [; for images and audio the file; standard input when absent or -",
     )
     parser.add_argument("--task", help="one of the bundle's tasks (default: its own)")
-    parser.add_argument("--precision", help="one of the bundle's precisions (default: the first)")
-    parser.add_argument("--provider", action="append", help="execution provider: cpu, cuda, ...; repeatable, in order")
+    parser.add_argument(
+        "--precision", help="one of the bundle's precisions (default: that of its recipe, else the first)"
+    )
+    parser.add_argument(
+        "--device",
+        "--provider",
+        action="append",
+        dest="provider",
+        metavar="DEVICE",
+        help="where it runs, or not at all: cpu, cuda, cuda:1, ...; repeatable, and cpu beside another takes the rest",
+    )
     parser.add_argument("--threads", type=int, help="threads for a run (default: planned from the machine's limits)")
     parser.add_argument(
         "--parameters", default="{}", metavar="JSON", help="the task's parameters, as in '{\"top_k\": 1}'"

@@ -16,6 +16,8 @@ from onnxpipe.generation.scores import Tokens, log_softmax, no_token_left
 
 Processor = Callable[[Tokens, Floats], Floats]
 Ids = Sequence[int] | NDArray[np.int64]
+# A factor beyond what tells any two scores apart, and still several of them together within float32.
+LARGEST_FACTOR = 1e9
 
 
 def repetition_penalty(penalty: float) -> Processor:
@@ -236,8 +238,10 @@ def penalize_taken(scores: Floats, taken: Tokens, penalty: float) -> Floats:
 
 def _penalize(scores: Floats, tokens: Tokens, penalty: float) -> Floats:
     seen = np.take_along_axis(scores, tokens, axis=-1)
+    factor = min(max(penalty, 1 / LARGEST_FACTOR), LARGEST_FACTOR)
     changed = scores.copy()
-    np.put_along_axis(changed, tokens, np.where(seen < 0, seen * penalty, seen / penalty), axis=-1)
+    with np.errstate(over="ignore"):  # of the smallest float32, which may stand for -inf, becomes -inf
+        np.put_along_axis(changed, tokens, np.where(seen < 0, seen * factor, seen / factor), axis=-1)
     return changed
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxpipe.arrays import Floats
-from onnxpipe.generation.logits import Processor
+from onnxpipe.generation.logits import LARGEST_FACTOR, Processor
 from onnxpipe.generation.scores import Tokens, kth_largest, largest, log_softmax
 
 # Tokens that are sorted first where a cut usually lies within a few hundred: sorting all takes ten times as long.
@@ -21,10 +21,11 @@ _HEAD = 1024
 
 def temperature(value: float) -> Processor:
     """Scores divided by `value`: below 1 the likely become likelier, above 1 less so."""
+    divisor = np.float32(max(value, 1 / LARGEST_FACTOR))
 
     def apply(_: Tokens, scores: Floats) -> Floats:
         with np.errstate(over="ignore"):  # of the smallest float32, which may stand for -inf, becomes -inf
-            scaled: Floats = scores / np.float32(value)
+            scaled: Floats = scores / divisor
         return scaled
 
     return apply
@@ -142,6 +143,8 @@ def _head(values: Floats) -> Floats:
 def _typical(scores: Floats, mass: float, keep: int) -> NDArray[np.intp]:
     """Indices of the tokens that `typical_p` keeps of (V,) scores."""
     candidates = np.flatnonzero(scores > -np.inf)
+    if not len(candidates):
+        return candidates
     logprobs = log_softmax(scores[candidates])
     probabilities = np.exp(logprobs)
     distances = np.abs(-logprobs - _entropy(logprobs, probabilities))

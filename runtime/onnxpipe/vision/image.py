@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from onnxpipe.errors import InvalidInput
+from onnxpipe.errors import InvalidInput, MalformedImage
 from onnxpipe.media import Media
 
 PixelSize = tuple[int, int]  # width, height, as Pillow has them
@@ -207,14 +207,14 @@ def _decoding(limits: Limits) -> Iterator[None]:
     except InvalidInput:
         raise
     except UnidentifiedImageError:
-        raise InvalidInput("not an image in a format known here, such as JPEG, PNG or WebP") from None
+        raise MalformedImage("not an image in a format known here, such as JPEG, PNG or WebP") from None
     except Image.DecompressionBombError:
         raise InvalidInput(f"the image has too many pixels; at most {limits.max_pixels} are accepted") from None
     except MemoryError:
         raise InvalidInput("the image does not fit into memory; make it smaller") from None
     except Exception as error:  # decoders fed with hostile bytes may raise anything
         reason = str(error).partition("\n")[0][:200] or type(error).__name__
-        raise InvalidInput(f"the image is corrupt, truncated or of an unsupported kind ({reason})") from error
+        raise MalformedImage(f"the image is corrupt, truncated or of an unsupported kind ({reason})") from error
 
 
 def _silence_pillow() -> None:

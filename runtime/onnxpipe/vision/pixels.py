@@ -54,17 +54,19 @@ class PixelReader:
         self._name = next((name for name in dtypes if name != _MASK), "pixel_values")
         self._dtype = dtypes.get(self._name, np.dtype(np.float32))
         self._mask_dtype = dtypes.get(_MASK)
+        self._mask_size = _fixed_mask(graph) if image.pad is None else None
 
     def row(self, picture: Picture) -> Row:
         """`pixel_values` (C, H, W), and where the graph has it `pixel_mask` (H, W) with ones where the picture is.
 
+        A graph made for pictures without padding may have a mask of one size (transformers.js: 64 x 64): all ones.
         Raises InvalidInput when the picture cannot be decoded, is too thin to be resized, or does not fit.
         """
         pixels = self._pixels(picture)
         if self._image.channels == "bgr":
             pixels = pixels[::-1]
         height, width = pixels.shape[1:]
-        mask = None if self._mask_dtype is None else np.ones((height, width), self._mask_dtype)
+        mask = None if self._mask_dtype is None else np.ones(self._mask_size or (height, width), self._mask_dtype)
         if self._image.pad is not None:
             edges = pad_edges((height, width), self._image.pad)
             pixels = np.pad(pixels, ((0, 0), *edges))
@@ -251,6 +253,15 @@ def pad_edges(size: HeightWidth, pad: Pad) -> tuple[tuple[int, int], tuple[int, 
         )
     above, left = (rows // 2, columns // 2) if pad.centered else (0, 0)
     return (above, rows - above), (left, columns - left)
+
+
+def _fixed_mask(graph: Graph) -> HeightWidth | None:
+    """The only (height, width) of masks that a graph takes, where it takes but one."""
+    shapes = [tensor.shape[-2:] for tensor in graph.inputs if tensor.name == _MASK]
+    if not shapes:
+        return None
+    height, width = shapes[0]
+    return (height, width) if isinstance(height, int) and isinstance(width, int) else None
 
 
 def _target(size: PixelSize, resize: Resize) -> PixelSize:

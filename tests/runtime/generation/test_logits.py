@@ -1,10 +1,14 @@
 """What golden and parity tests do not say: our own penalties, and where we differ from transformers."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from onnxpipe.errors import InvalidInput
-from onnxpipe.generation import logits
+from onnxpipe.generation import logits, warpers
+from onnxpipe.generation.logits import Processor
+from onnxpipe.generation.processors import process
 
 
 def test_counts_of_generated_tokens_cost_frequency_and_presence_once() -> None:
@@ -28,6 +32,24 @@ def test_every_row_of_a_request_is_rewarded_for_tokens_of_the_source() -> None:
     processor = logits.encoder_repetition_penalty(2.0, np.array([1, 1, 99]))  # 99: of another vocabulary
     changed = processor(np.zeros((2, 1), np.int64), np.full((2, 3), 3.0, np.float32))
     assert changed.tolist() == [[3.0, 6.0, 3.0], [3.0, 6.0, 3.0]]
+
+
+def test_no_number_is_too_small_for_a_penalty_and_a_temperature_together() -> None:
+    scores = np.array([[3.0, 2.0, np.finfo(np.float32).min]], np.float32)
+    penalized = logits.repetition_penalty(5e-324)(np.array([[1, 2]]), scores)
+    changed = warpers.temperature(5e-324)(np.array([[1, 2]]), penalized)
+    assert changed.argmax() == 1
+    assert np.isfinite(changed[0, :2]).all()
+
+
+@pytest.mark.parametrize("left", [-np.inf, np.nan])
+@pytest.mark.parametrize(
+    "warper", [warpers.top_p, warpers.min_p, warpers.typical_p, warpers.epsilon_cutoff, warpers.eta_cutoff]
+)
+def test_a_row_without_a_token_that_may_come_keeps_none(warper: Callable[[float], Processor], left: float) -> None:
+    scores = np.full((1, 4), left, np.float32)
+    changed = process([warpers.top_k(2), warper(0.5)], np.zeros((1, 1), np.int64), scores)
+    assert not (changed > -np.inf).any()
 
 
 def test_a_banned_end_does_not_come_back_by_decay() -> None:

@@ -156,6 +156,15 @@ def test_a_row_has_red_first_and_the_mask_that_the_graph_asks_for(colours):
     np.testing.assert_array_equal(row["pixel_mask"], np.ones((4, 6)))
 
 
+def test_a_mask_of_one_size_is_all_ones(colours):
+    small = Tensor(name="pixel_mask", dtype="int64", shape=("batch", 3, 2))
+    pictures, *_ = graph().inputs
+    fixed = Graph(inputs=(pictures, small), outputs=graph().outputs)
+    row = PixelReader(Image(resize=exact(4, 6)), fixed).row(Picture.read(colours))
+    assert row["pixel_values"].shape == (3, 4, 6)
+    np.testing.assert_array_equal(row["pixel_mask"], np.ones((3, 2)))
+
+
 def test_there_is_no_mask_for_a_graph_without_one(colours):
     assert list(PixelReader(Image(), graph()).row(Picture.read(colours))) == ["pixel_values"]
 

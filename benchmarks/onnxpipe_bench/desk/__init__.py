@@ -1,0 +1,1 @@
+"""The quantisation desk: what each precision of a bundle costs and gains on this device, and which one to take."""

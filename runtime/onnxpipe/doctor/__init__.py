@@ -1,0 +1,1 @@
+"""What is right and wrong with a machine, an environment and a bundle, for `onnxpipe doctor`."""

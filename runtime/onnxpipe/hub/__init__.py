@@ -1,0 +1,1 @@
+"""The Hugging Face hub, and what there is made for ONNX already: found, downloaded, and turned into a bundle."""
