@@ -18,7 +18,7 @@ BUNDLE := .cache/bundles/all-MiniLM-L6-v2
 TORCHVISION := .cache/torchvision
 JS_CLIENTS := .cache/js/4.13.30 .cache/js/2.8.1
 
-.PHONY: demo test js parity check format bench clean
+.PHONY: demo test js parity fuzz ray check format bench clean
 
 demo: .venv/.done .venv-export/.done $(MINILM)
 	$(RUN) -m onnxpipe_bench.demo --model $(MINILM) --bundle $(BUNDLE) --export-python $(EXPORT)
@@ -39,6 +39,15 @@ parity: .venv-export/.done
 	ONNXPIPE_PARITY=full $(EXPORT) -m pytest tests/parity/test_image_classification.py \
 		tests/parity/test_object_detection.py tests/parity/test_image_segmentation.py
 
+# ten thousand wrong requests of our own document, of which `make test` takes a few hundred
+fuzz: .venv-export/.done $(MINILM)
+	ONNXPIPE_MINILM=$(MINILM) ONNXPIPE_TEST_BUNDLES=.cache/test-bundles ONNXPIPE_FUZZ_REQUESTS=10000 \
+		$(EXPORT) -m pytest tests/server/test_schemathesis.py
+
+# replicas on a local Ray: apart, for Ray brings many packages; `make test` skips what needs it
+ray: .venv-ray/.done
+	.venv-ray/bin/python -m pytest tests/server/test_ray_app.py
+
 check: .venv-export/.done
 	$(EXPORT) -m ruff check $(SOURCES)
 	$(EXPORT) -m ruff format --check $(SOURCES)
@@ -52,6 +61,7 @@ format: .venv-export/.done
 bench: .venv-export/.done .venv-lean/.done $(BUNDLE)/manifest.json $(TORCHVISION)
 	$(EXPORT) -m onnxpipe_bench.overhead $(BUNDLE)
 	$(EXPORT) -m onnxpipe_bench.sts $(BUNDLE) --model $(MINILM)
+	$(EXPORT) -m onnxpipe_bench.variants $(BUNDLE)
 	$(EXPORT) -m onnxpipe_bench.quality --model $(MINILM)
 	$(EXPORT) -m onnxpipe_bench.language_quality
 	$(EXPORT) -m onnxpipe_bench.task_overhead --model $(MINILM)
@@ -72,7 +82,7 @@ bench: .venv-export/.done .venv-lean/.done $(BUNDLE)/manifest.json $(TORCHVISION
 	$(EXPORT) -m onnxpipe_bench.tables README.md
 
 clean:
-	rm -rf .venv .venv-export .venv-lean .cache build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-export .venv-lean .venv-ray .cache build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .venv/.done: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -84,6 +94,11 @@ clean:
 	$(PYTHON) -m venv .venv-export
 	$(EXPORT) $(PIP) torch==2.13.0
 	$(EXPORT) $(PIP) -e '.[cpu,audio-av,server,export,bench,dev]'
+	touch $@
+
+.venv-ray/.done: pyproject.toml
+	$(PYTHON) -m venv .venv-ray
+	.venv-ray/bin/python $(PIP) -e '.[cpu,server,chat,ray,dev]'
 	touch $@
 
 .venv-lean/.done: pyproject.toml $(shell find runtime server export benchmarks -name '*.py')

@@ -1,6 +1,7 @@
 """The ASGI application: routes, error handlers and middleware around the models."""
 
 from fastapi import FastAPI
+from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from onnxpipe.version import __version__
@@ -17,6 +18,8 @@ from onnxpipe_server.settings import Settings
 from onnxpipe_server.status import add_error_handlers
 from onnxpipe_server.stock import Stock
 from onnxpipe_server.tei import classifies, embeds, reranks
+from onnxpipe_server.totals import Totals
+from onnxpipe_server.traces import Traces
 from onnxpipe_server.workers import Workers
 
 # what a page of another origin may read; content-type and a few more it always may
@@ -48,11 +51,17 @@ _EXPOSED_HEADERS = (
 
 
 def create_app(
-    models: Models, settings: Settings, keyring: Keyring | None = None, stock: Stock | None = None
+    models: Models,
+    settings: Settings,
+    keyring: Keyring | None = None,
+    stock: Stock | None = None,
+    forward: Middleware | None = None,
+    totals: Totals | None = None,
 ) -> FastAPI:
     """The application that serves `models`, to everybody or to those who have a token of the keyring.
 
-    `stock` is where they come from, if they are loaded when they are used.
+    `stock` is where they come from, if they are loaded when they are used; `forward` answers elsewhere what needs a
+    model that is never loaded here. `totals` are what the processes of the server count together.
     """
     app = FastAPI(
         title="onnxpipe",
@@ -69,7 +78,8 @@ def create_app(
     writers = Workers(settings.max_writing, settings.max_waiting)
     answers = Answers(settings.cache_bytes, settings.cache_seconds)
     queue = [] if stock is None or stock.scheduler is None else [read_queue(stock.scheduler)]
-    metrics = Metrics((read_workers({"requests": workers, "writers": writers}), *queue, answers.readings))
+    metrics = Metrics((read_workers({"requests": workers, "writers": writers}), *queue, answers.readings), totals)
+    app.state.metrics = metrics
     for name in settings.default_models:
         models.find(name)
     first, last = classic.make_routes(models, settings, workers, writers, answers)
@@ -96,11 +106,14 @@ def create_app(
 
     app.include_router(docs.make_router(document))
     add_error_handlers(app)
+    if forward is not None:
+        app.add_middleware(forward.cls, *forward.args, **forward.kwargs)
     if stock is not None:
         app.add_middleware(Gate, lifecycle=stock.lifecycle, settings=settings)
     if keyring is not None:
         app.add_middleware(TokenGate, keyring=keyring, open_docs=settings.open_docs, open_metrics=settings.open_metrics)
-    app.add_middleware(RequestGuard, metrics=metrics, body_timeout_s=settings.body_timeout)
+    app.state.traces = Traces() if settings.traces else None
+    app.add_middleware(RequestGuard, metrics=metrics, body_timeout_s=settings.body_timeout, traces=app.state.traces)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=settings.cors_origins,

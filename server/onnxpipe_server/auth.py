@@ -1,13 +1,17 @@
 """Who may call: bearer tokens, known by their hashes alone, what each may do and how much of it."""
 
+import contextlib
 import dataclasses
 import hashlib
 import hmac
+import mmap
 import os
 import re
 import secrets
+import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -15,7 +19,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from onnxpipe.errors import InvalidInput, OnnxpipeError
 from onnxpipe_server.explain import current_account
-from onnxpipe_server.status import OPENAI, Forbidden, RateLimited, Unauthorized, dialect_of, refuse
+from onnxpipe_server.processes import SHARED_MEMORY
+from onnxpipe_server.status import Forbidden, RateLimited, Unauthorized, dialect_of, refuse
 
 SCOPES = ("infer", "admin")
 ENVIRONMENT = "ONNXPIPE_TOKENS"
@@ -27,7 +32,6 @@ _LINE = "expected lines of NAME SCOPES SHA256 [TOKENS_PER_MINUTE], as `onnxpipe 
 _PROBES = re.compile(r"/|/ping|/health(/live|/ready)?|/v2/health/(live|ready)")
 _DOCS = re.compile(r"/docs(/assets/.*)?|/openapi\.json|/api-doc/openapi\.json")
 _ADMIN = re.compile(r"/admin(/.*)?|/v2/repository/.*")
-_OPENAI = re.compile(r"(/models/.+)?/v1/.*")
 # How much of the mean cost of a token's requests the earlier ones make up.
 _MEMORY = 0.9
 
@@ -68,6 +72,28 @@ class Keyring:
         """What limits its work."""
         return self._buckets.get(credential.name)
 
+    def share(self) -> None:
+        """Count the work together with the processes that are forked from this one from now on."""
+        import fcntl  # where there is a fork
+
+        if not self._buckets:
+            return
+        state = memoryview(mmap.mmap(-1, len(self._buckets) * 3 * 8)).cast("d")
+        file, name = tempfile.mkstemp(dir=SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None)
+        Path(name).unlink()
+
+        @contextlib.contextmanager
+        def lock() -> Iterator[None]:
+            # of the system: it goes with a process that is killed
+            fcntl.lockf(file, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.lockf(file, fcntl.LOCK_UN)
+
+        for index, bucket in enumerate(self._buckets.values()):
+            bucket.move(state[3 * index : 3 * index + 3], lock)
+
 
 class Bucket:
     """Tokens of work: a minute's worth at most, refilled all the time.
@@ -79,36 +105,45 @@ class Bucket:
     def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.limit = per_minute
         self._clock = clock
-        self._left = float(per_minute)
-        self._at = clock()
-        self._usual = 1.0
+        # what is left, when that was so, and what a request costs on the average
+        self._state: list[float] | memoryview[float] = [float(per_minute), clock(), 1.0]
+        self._lock: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
+
+    def move(self, state: "memoryview[float]", lock: Callable[[], AbstractContextManager[None]]) -> None:
+        """Keep its three numbers there from now on, in memory that other processes change under that lock."""
+        for index, value in enumerate(self._state):
+            state[index] = value
+        self._state, self._lock = state, lock
 
     @property
     def left(self) -> int:
         """Whole tokens that are left."""
-        self._refill()
-        return max(int(self._left), 0)
+        with self._lock():
+            return max(int(self._refill()), 0)
 
     def take(self) -> float:
         """What a request is taken to cost. Raises RateLimited when nothing is left."""
-        self._refill()
-        if self._left < 1:
-            wait_s = (1 - self._left) * 60 / self.limit
-            raise RateLimited(
-                f"Rate limit reached: {self.limit} tokens of work a minute; try again later", retry_after_s=wait_s
-            )
-        self._left -= self._usual
-        return self._usual
+        with self._lock():
+            left, usual = self._refill(), self._state[2]
+            if left < 1:
+                wait_s = (1 - left) * 60 / self.limit
+                raise RateLimited(
+                    f"Rate limit reached: {self.limit} tokens of work a minute; try again later", retry_after_s=wait_s
+                )
+            self._state[0] = left - usual
+        return usual
 
     def settle(self, taken: float, cost: float) -> None:
         """Take note of what it has cost."""
-        self._left += taken - cost
-        self._usual = self._usual * _MEMORY + cost * (1 - _MEMORY)
+        with self._lock():
+            self._state[0] += taken - cost
+            self._state[2] = self._state[2] * _MEMORY + cost * (1 - _MEMORY)
 
-    def _refill(self) -> None:
-        now = self._clock()
-        self._left = min(self._left + (now - self._at) * self.limit / 60, self.limit)
-        self._at = now
+    def _refill(self) -> float:
+        left, at, now = self._state[0], self._state[1], self._clock()
+        self._state[0] = left = min(left + (now - at) * self.limit / 60, self.limit)
+        self._state[1] = now
+        return left
 
 
 class TokenGate:
@@ -177,13 +212,11 @@ class TokenGate:
 
 
 async def _refuse(error: OnnxpipeError, scope: Scope, receive: Receive, send: Send) -> None:
-    # no route has said yet which dialect it speaks
-    dialect = OPENAI if _OPENAI.fullmatch(scope["path"]) else dialect_of(scope)
     refusal = refuse(error, scope.get("state", {}).get("request_id", ""))
     headers = {"x-error-message": str(error)}
     if isinstance(error, Unauthorized):
         headers["www-authenticate"] = "Bearer"
-    await dialect.respond(refusal, headers)(scope, receive, send)
+    await dialect_of(scope).respond(refusal, headers)(scope, receive, send)
 
 
 def read_keyring(file: Path | None, environment: Mapping[str, str] = os.environ) -> Keyring | None:

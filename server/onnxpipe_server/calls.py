@@ -72,7 +72,7 @@ class Visit:
         ]
         if len(fitting) > 1:
             names = ", ".join(one.id for one in fitting)
-            raise AmbiguousModel("model", f"several models of this server {kind.does}s, name one of them: {names}")
+            raise AmbiguousModel("model", f"several models fit, for each {kind.does}; name one of them: {names}")
         if not fitting:
             names = ", ".join(one.id for one in self.models.all())
             raise WrongModel(f"this server has no model that {kind.does}; it has: {names}")

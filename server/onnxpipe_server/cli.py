@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from onnxpipe_server.auth import Keyring
     from onnxpipe_server.on_demand import OnDemand
     from onnxpipe_server.stock import Stock
+    from onnxpipe_server.totals import Totals
 
 _log = logging.getLogger(__name__)
 
@@ -39,9 +40,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="port; 0 takes a free one (default: %(default)s)")
-    parser.add_argument("--precision", help="precision to load (default: each bundle's first)")
+    parser.add_argument("--precision", help="precision to load (default: that of its recipe, else its first)")
     parser.add_argument(
-        "--provider", action="append", help="execution provider, such as cpu or cuda; may be repeated (default: cpu)"
+        "--device",
+        "--provider",
+        action="append",
+        dest="provider",
+        metavar="DEVICE",
+        help="where models run: cpu, cuda, cuda:1, cuda:OPTION=VALUE,... or another execution provider of onnxruntime; "
+        "that or nothing, unless cpu is named as well; may be repeated (default: cpu)",
     )
     parser.add_argument("--threads", type=int, help="threads of one run (default: planned from the machine's limits)")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default: %(default)s)")
@@ -62,6 +69,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         metavar="ID",
         help="model that answers where a request names none; may be repeated, the first that can is taken",
+    )
+    parser.add_argument(
+        "--allow-urls",
+        action="extend",
+        type=lambda given: given.split(","),
+        metavar="HOST[,HOST...]",
+        help="hosts whose images and sounds requests may name by their address: example.org, *.example.org, "
+        "example.org:8080, 10.0.0.0/8; may be repeated (default: none, no address is ever opened)",
     )
     parser.add_argument(
         "--cors-origin", action="append", help="origin whose pages may call; may be repeated (default: any)"
@@ -104,7 +119,12 @@ def run(args: argparse.Namespace) -> int:
     limits = {field.name: getattr(args, field.name) for field in _limits()} | {
         field.name: getattr(args, field.name) for field in _switches()
     }
-    settings = Settings(cors_origins=args.cors_origin or ("*",), default_models=args.default_model or (), **limits)
+    settings = Settings(
+        cors_origins=args.cors_origin or ("*",),
+        default_models=args.default_model or (),
+        allow_urls=args.allow_urls or (),
+        **limits,
+    )
     with contextlib.suppress(KeyboardInterrupt), listen(args.host, args.port) as listener:
         _serve(listener, settings, keyring, args)
     return 0
@@ -173,24 +193,34 @@ def _serve(listener: socket.socket, settings: Settings, keyring: "Keyring | None
             f"{served.size_bytes / 1e6:.1f} MB  {served.device}, {served.threads} threads"
         )
 
-    def work() -> None:
-        _answer(listener, settings, keyring, stock, url if args.workers == 1 else "", args.log_level)
-
+    answer = functools.partial(_answer, listener, settings, keyring, stock)
     if args.workers == 1:
-        work()
+        answer(url, args.log_level, waits=False)
         return
     import uvicorn  # noqa: F401 - so that the processes share it
 
-    def work_or_tell() -> int:
+    from onnxpipe_server.totals import make_totals
+
+    totals = make_totals()
+    if keyring is not None:
+        keyring.share()
+
+    def work_or_tell(*, waits: bool = False) -> int:
         try:
-            work()
+            answer("", args.log_level, waits=waits, totals=totals)
         except OnnxpipeError as error:
             _log.error("%s", error)
             return CANNOT_START
+        finally:
+            if totals is not None:
+                totals.leave()
         return 0
 
     print(f"listening on {url}, documentation at {url}/docs", flush=True)
-    if run_processes(args.workers, work_or_tell) == CANNOT_START:
+    again = functools.partial(work_or_tell, waits=True)
+    with contextlib.nullcontext() if totals is None else contextlib.closing(totals):
+        status = run_processes(args.workers, work_or_tell, again, totals.end if totals else lambda _: None)
+    if status == CANNOT_START:
         raise BundleError("a process of the server could not start; its message is above")
 
 
@@ -201,16 +231,26 @@ def _answer(
     stock: "Stock",
     url: str,
     log_level: str,
+    *,
+    waits: bool,
+    totals: "Totals | None" = None,
 ) -> None:
-    """Load what is to be loaded first, and answer. Raises the error of such a model that cannot be loaded."""
+    """Load what is to be loaded first, and answer, meanwhile or, where others do so, when it `waits` no longer.
+
+    Raises the error of such a model that cannot be loaded, or of a device that is not there.
+    """
+    stock.check_device()
     loads = [(model, stock.lifecycle.start(model)) for model in stock.first]
     # while these threads load: the server's own imports take as long
     import uvicorn
 
     from onnxpipe_server.app import create_app
+    from onnxpipe_server.supervised import SupervisedServer
 
-    app = create_app(stock.models, settings, keyring, stock)
-    server = uvicorn.Server(uvicorn.Config(app, **server_options(log_level, settings)))
+    app = create_app(stock.models, settings, keyring, stock, totals=totals)
+    app.state.metrics.publish()
+    config = uvicorn.Config(app, **server_options(log_level, settings))
+    server = SupervisedServer(config, lambda: stock.is_ready)
 
     def stop_without(model: "OnDemand", _: object) -> None:
         if not model.passed:
@@ -218,9 +258,16 @@ def _answer(
 
     for model, load in loads:
         load.add_done_callback(functools.partial(stop_without, model))
+        if waits and (error := load.result()):
+            raise error
     if url:
         print(f"listening on {url}, documentation at {url}/docs", flush=True)
-    server.run(sockets=[listener])
+    try:
+        server.run(sockets=[listener])
+    finally:  # uvicorn passes the signal on, which interrupts
+        app.state.metrics.publish()
+        if app.state.traces is not None:
+            app.state.traces.close()
     for model in stock.first:
         if model.error is not None and not model.passed:
             raise model.error

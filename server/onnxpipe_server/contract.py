@@ -6,7 +6,7 @@ Nothing here knows of HTTP routes or of single tasks: what a task takes and give
 import dataclasses
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 import orjson
@@ -64,10 +64,11 @@ def parse(body: bytes, content_type: str) -> Envelope:
     return Envelope(stripped if is_number else value, {})
 
 
-def parse_media(body: bytes, content_type: str) -> Envelope:
+def parse_media(body: bytes, content_type: str, read_url: Callable[[str], bytes] | None = None) -> Envelope:
     """The request in a body for a model that takes files: JSON with base64 (one or a list), else the file itself.
 
-    Raises InvalidInput when the body is empty, JSON that does not parse, or what it holds is not base64.
+    With `read_url` an http or https address may stand in the place of base64. Raises InvalidInput when the body is
+    empty, JSON that does not parse, or what it holds is not base64, and what `read_url` does.
     """
     if not body:
         raise InvalidInput("the body is empty; expected a file's content, or JSON with it as base64")
@@ -84,7 +85,7 @@ def parse_media(body: bytes, content_type: str) -> Envelope:
             raise FieldError("inputs", "required, but missing")
         envelope = _open_envelope({name: part for name, part in value.items() if name != "image"} | {"inputs": file})
     files = envelope.inputs
-    decoded = [_decode(item) for item in files] if isinstance(files, list) else _decode(files)
+    decoded = [_decode(item, read_url) for item in files] if isinstance(files, list) else _decode(files, read_url)
     return dataclasses.replace(envelope, inputs=decoded)
 
 
@@ -95,11 +96,13 @@ def open_audio(envelope: Envelope, limits: Limits) -> Envelope:
     return dataclasses.replace(envelope, inputs=opened)
 
 
-def _decode(item: object) -> bytes:
-    """The file in base64: never a path or an address, whatever the string says."""
+def _decode(item: object, read_url: Callable[[str], bytes] | None) -> bytes:
+    """The file in base64: never a path, and an address only with what reads those."""
     if not isinstance(item, str):
         raise FieldError("inputs", f"expected base64, given {show(item)}")
     try:
+        if read_url is not None and item[:8].lower().startswith(("http://", "https://")):
+            return read_url(item)
         return decode_base64(item)
     except InvalidInput as error:
         raise FieldError("inputs", str(error)) from None

@@ -7,6 +7,7 @@ that is in use is never evicted, and one whose bundle is replaced answers to the
 
 import contextvars
 import ctypes
+import dataclasses
 import gc
 import logging
 import threading
@@ -208,6 +209,7 @@ class Lifecycle:
         else:
             with self._changed:
                 self._drop(model)
+                described = dataclasses.replace(described, precision=served.precision)  # a recipe may have come or gone
                 model.version, model.described, model.passed = Version(served, size_bytes), described, True
                 model.error, model.failures, model.retry_at = None, 0, 0.0
                 model.load_s, model.used_at = took_s, time.monotonic()

@@ -8,6 +8,7 @@ import resource
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar, Literal
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,23 +17,27 @@ from starlette.routing import BaseRoute, Route
 from onnxpipe.version import __version__
 from onnxpipe_server.explain import Account
 from onnxpipe_server.scheduler import Scheduler
+from onnxpipe_server.totals import Family, Totals, merge
 from onnxpipe_server.workers import Workers
 
 _MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+# What several processes do not have the sum of.
+_MAXIMA = ("onnxpipe_info", "onnxpipe_loop_lag_seconds", "onnxpipe_loop_lag_worst_seconds")
 # How often the event loop is asked how late it is.
 _BEAT_S = 0.5
 
 # What is read when somebody asks: a name, what it is, and the values by label.
 Reading = tuple[str, str, Iterable[tuple[dict[str, str], float]]]
+Sample = tuple[str, list[tuple[str, str]], float]
 
 
 class Counter:
     """Sums by the values of their labels."""
 
-    kind = "counter"
+    kind: ClassVar[Literal["counter"]] = "counter"
 
     def __init__(self, name: str, about: str, *labels: str) -> None:
         self.name = name
@@ -44,16 +49,16 @@ class Counter:
         """Add to the sum of these values."""
         self._sums[values] = self._sums.get(values, 0) + amount
 
-    def samples(self) -> Iterator[str]:
-        """Its lines."""
+    def samples(self) -> Iterator[Sample]:
+        """Its numbers, each with its name and labels."""
         for values, amount in self._sums.items():
-            yield _sample(self.name, zip(self._labels, values, strict=True), amount)
+            yield self.name, list(zip(self._labels, values, strict=True)), amount
 
 
 class Histogram:
     """How often what was seen lies below each bound, by the values of its labels."""
 
-    kind = "histogram"
+    kind: ClassVar[Literal["histogram"]] = "histogram"
 
     def __init__(self, name: str, about: str, bounds: Sequence[float], *labels: str) -> None:
         self.name = name
@@ -70,26 +75,28 @@ class Histogram:
         counts[bisect.bisect_left(self._bounds, value)] += 1
         total[0] += value
 
-    def samples(self) -> Iterator[str]:
-        """Its lines."""
+    def samples(self) -> Iterator[Sample]:
+        """Its numbers, each with its name and labels."""
         for values, (counts, (total,)) in self._seen.items():
             labels = list(zip(self._labels, values, strict=True))
             for bound, count in zip((*self._bounds, "+Inf"), itertools.accumulate(counts), strict=True):
-                yield _sample(f"{self.name}_bucket", [*labels, ("le", str(bound))], count)
-            yield _sample(f"{self.name}_sum", labels, total)
-            yield _sample(f"{self.name}_count", labels, sum(counts))
+                yield f"{self.name}_bucket", [*labels, ("le", str(bound))], count
+            yield f"{self.name}_sum", labels, total
+            yield f"{self.name}_count", labels, sum(counts)
 
 
 class Metrics:
     """The counts of a server. All but `text` is called in the event loop.
 
     `readings` are asked for what is so now. Labels are models that are served, their tasks, and words of our own: what
-    clients send makes no series.
+    clients send makes no series. With `totals` they are those of all processes of the server.
     """
 
-    def __init__(self, readings: Sequence[Callable[[], Iterable[Reading]]] = ()) -> None:
+    def __init__(self, readings: Sequence[Callable[[], Iterable[Reading]]] = (), totals: Totals | None = None) -> None:
         of = ("model", "task")
         self._readings = (*readings, _process)
+        self._totals = totals
+        self._published = False
         self._requests = Counter("onnxpipe_requests_total", "Requests by HTTP status.", *of, "status")
         self._errors = Counter("onnxpipe_errors_total", "Requests that failed, by kind.", *of, "error_type")
         self._tokens = Counter("onnxpipe_tokens_total", "Tokens read and written.", *of, "direction")
@@ -99,10 +106,11 @@ class Metrics:
         self._seconds = Histogram("onnxpipe_request_seconds", "Time of whole requests.", _SECONDS, *of)
         self._stages = Histogram("onnxpipe_stage_seconds", "Time of their stages.", _SECONDS, *of, "stage")
         self._rows = Histogram("onnxpipe_batch_rows", "Rows of the batches they were in.", _ROWS, *of)
-        self.lag = LoopLag()
+        self.lag = LoopLag(self._publish_changes)
 
     def note(self, account: Account, status: int) -> None:
         """Count a request that is over."""
+        self._published = False
         of = account.model, account.task
         self._requests.add(1, *of, str(status))
         if account.error_type:
@@ -123,25 +131,45 @@ class Metrics:
 
     def text(self) -> str:
         """All of it, in Prometheus' text format 0.0.4."""
-        return "".join(itertools.chain(self._counted(), self._read()))
+        told = self._families()
+        self.lag.forget()
+        if self._totals is not None:
+            told = merge([*told, *self._totals.others()])
+        lines = (
+            line
+            for family in told
+            for line in (
+                _head(family.name, family.kind, family.about),
+                *(_sample(name, labels, value) for name, labels, value in family.samples),
+            )
+        )
+        return "".join(lines)
 
-    def _counted(self) -> Iterator[str]:
-        for family in vars(self).values():
-            if isinstance(family, Counter | Histogram):
-                yield _head(family.name, family.kind, family.about)
-                yield from family.samples()
+    def publish(self) -> None:
+        """Tell the other processes."""
+        if self._totals is not None:
+            self._totals.publish(self._families())
+            self._published = True
 
-    def _read(self) -> Iterator[str]:
+    def _publish_changes(self) -> None:
+        if not self._published:
+            self.publish()
+
+    def _families(self) -> list[Family]:
+        counted = [one for one in vars(self).values() if isinstance(one, Counter | Histogram)]
+        told = [Family(one.name, one.kind, one.about, "sum", list(one.samples())) for one in counted]
         for name, about, values in itertools.chain(self.lag.readings(), *(read() for read in self._readings)):
-            yield _head(name, "counter" if name.endswith("_total") else "gauge", about)
-            for labels, value in values:
-                yield _sample(name, labels.items(), value)
+            samples: list[Sample] = [(name, list(labels.items()), value) for labels, value in values]
+            kind: Literal["counter", "gauge"] = "counter" if name.endswith("_total") else "gauge"
+            told.append(Family(name, kind, about, "max" if name in _MAXIMA else "sum", samples))
+        return told
 
 
 class LoopLag:
     """How late the event loop comes to what it has to do: what blocks it delays everybody."""
 
-    def __init__(self) -> None:
+    def __init__(self, at_beat: Callable[[], None] = lambda: None) -> None:
+        self._at_beat = at_beat
         self._loop: asyncio.AbstractEventLoop | None = None
         self._due = self._last = self._worst = 0.0
 
@@ -153,10 +181,13 @@ class LoopLag:
             self._plan(loop)
 
     def readings(self) -> Iterator[Reading]:
-        """The last lag, and the worst since it was asked for."""
-        worst, self._worst = self._worst, 0.0
+        """The last lag, and the worst since `forget`."""
         yield "onnxpipe_loop_lag_seconds", "How late the event loop was when last asked.", [({}, self._last)]
-        yield "onnxpipe_loop_lag_worst_seconds", "How late it was at most since the last scrape.", [({}, worst)]
+        yield "onnxpipe_loop_lag_worst_seconds", "How late it was at most since the last scrape.", [({}, self._worst)]
+
+    def forget(self) -> None:
+        """Begin to look for the worst again."""
+        self._worst = 0.0
 
     def _plan(self, loop: asyncio.AbstractEventLoop) -> None:
         self._due = loop.time() + _BEAT_S
@@ -165,6 +196,7 @@ class LoopLag:
     def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
         self._last = max(loop.time() - self._due, 0.0)
         self._worst = max(self._worst, self._last)
+        self._at_beat()
         if loop is self._loop:
             self._plan(loop)
 
@@ -204,8 +236,13 @@ def make_route(metrics: Metrics) -> BaseRoute:
 def _process() -> Iterator[Reading]:
     used = resource.getrusage(resource.RUSAGE_SELF)
     yield "onnxpipe_info", "This server.", [({"version": __version__}, 1)]
-    yield "process_resident_memory_bytes", "Memory of this process.", [({}, _resident_bytes(used.ru_maxrss))]
-    yield "process_cpu_seconds_total", "CPU time of this process.", [({}, used.ru_utime + used.ru_stime)]
+    yield "onnxpipe_processes", "Processes of the server.", [({}, 1)]
+    yield (
+        "process_resident_memory_bytes",
+        "Memory, where processes share it counted for each.",
+        [({}, _resident_bytes(used.ru_maxrss))],
+    )
+    yield "process_cpu_seconds_total", "CPU time.", [({}, used.ru_utime + used.ru_stime)]
 
 
 def _resident_bytes(peak: int) -> int:

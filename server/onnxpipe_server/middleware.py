@@ -14,6 +14,7 @@ from onnxpipe_server.explain import Account, account_for
 from onnxpipe_server.logs import log_request
 from onnxpipe_server.metrics import Metrics
 from onnxpipe_server.status import STATUSES, BodyTooSlow, dialect_of, unforeseen
+from onnxpipe_server.traces import Traces
 
 _log = logging.getLogger(__name__)
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -33,10 +34,17 @@ class RequestGuard:
     answer outside of the CORS middleware, so that a browser could not read it.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics | None = None, body_timeout_s: float = 30.0) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics | None = None,
+        body_timeout_s: float = 30.0,
+        traces: Traces | None = None,
+    ) -> None:
         self._app = app
         self._metrics = metrics or Metrics()
         self._body_timeout_s = body_timeout_s
+        self._traces = traces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the request. Raises only what comes up after the answer has begun."""
@@ -77,6 +85,8 @@ class RequestGuard:
                 self._metrics.note(account, status or _NO_ANSWER)
                 if scope["path"] not in _QUIET_PATHS:
                     log_request(account, scope["method"], scope["path"], status or _NO_ANSWER)
+                    if self._traces is not None:
+                        self._traces.note(account, scope, status or _NO_ANSWER)
 
 
 def in_time(receive: Receive, pause_s: float) -> Receive:

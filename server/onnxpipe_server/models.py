@@ -16,7 +16,7 @@ from onnxpipe.load import load_model, make_pipeline
 from onnxpipe.pipeline import AnyPipeline, Model
 from onnxpipe.prepacked import Cache
 from onnxpipe.records import FieldError, plain, show
-from onnxpipe.session import Engine
+from onnxpipe.session import Engine, Session
 from onnxpipe.tasks.text_generation import TextGeneration
 from onnxpipe_server.scheduler import Scheduler
 from onnxpipe_server.status import UnknownModel
@@ -265,10 +265,18 @@ def _load(
     cache: Cache,
 ) -> Served:
     model = load_model(path, precision=precision, providers=providers, threads=threads, cache=cache)
+    _log_placement(model)
     model = dataclasses.replace(model, check=check_current)
     if scheduler is not None:
         model = dataclasses.replace(model, runner=scheduler.runner(_narrow_engines(model, providers, cache)))
     return Served(model, {task: make_pipeline(model, task) for task in model.bundle.manifest.tasks})
+
+
+def _log_placement(model: Model) -> None:
+    for name, session in model.sessions.items():
+        if isinstance(session, Session) and session.placement:
+            told = ", ".join(f"{count} on {provider}" for provider, count in session.placement.items())
+            _log.info("%s: operators of the graph %s: %s", model.bundle.path, name, told)
 
 
 def _problems(served: Served) -> list[str]:

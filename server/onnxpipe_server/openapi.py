@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_origin, get_type_hints
 import numpy as np
 from fastapi.openapi.utils import get_openapi
 from pydantic import Field, TypeAdapter
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
 from pydantic_core import core_schema
 from starlette.routing import BaseRoute
 from typing_extensions import TypeAliasType
@@ -31,11 +31,21 @@ Numbers = TypeAliasType("Numbers", "list[float | Numbers]")  # an array of any n
 _EVENTS: Json = {"schema": {"type": "string", "description": "Server-sent events, each with an object in JSON."}}
 _ERRORS = {
     "400": "The body, its inputs or its parameters are wrong",
+    "401": "The server wants a token, or knows of no such one",
+    "403": "The token may not do this, or the model does not fit into the memory for models",
+    "404": "No model of that name is served",
+    "408": "The body did not come in time",
     "413": "The body is over the limit",
+    "415": "No decoder for such a file is installed",
     "422": "Well-formed, but this model cannot honour it",
+    "424": "The model is of another kind than the route, or it failed",
     "429": "More requests than the limits allow; try again later",
     "500": "The model or the server failed",
+    "503": "The model is being loaded; try again later",
+    "504": "The time for the answer is over",
 }
+# of the roles that types have: what is sent may be null
+_SENT = ("response", "error")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +75,7 @@ def make_document(routes: Sequence[BaseRoute], models: Sequence[Served], operati
         *(((one.path, "", "error"), one.error) for one in operations),
     ]
     references, definitions = TypeAdapter.json_schemas(
-        [(key, "validation", TypeAdapter(_documented(annotation))) for key, annotation in types],
+        [(key, _mode(key[-1]), TypeAdapter(_documented(annotation))) for key, annotation in types],
         schema_generator=_Generator,
         ref_template="#/components/schemas/{model}",
     )
@@ -79,12 +89,16 @@ def make_document(routes: Sequence[BaseRoute], models: Sequence[Served], operati
     for operation in operations:
         schemas = {
             role: schema
-            for role in ("request", "response", "error")
-            if (schema := references.get(((operation.path, "", role), "validation")))
+            for role in ("request", *_SENT)
+            if (schema := references.get(((operation.path, "", role), _mode(role))))
         }
         document["paths"].setdefault(operation.path, {})["post"] = _describe(operation, schemas)
     document["components"]["schemas"].update(definitions.get("$defs", {}))
     return document
+
+
+def _mode(role: str) -> JsonSchemaMode:
+    return "serialization" if role in _SENT else "validation"
 
 
 def _nullable(value: Any) -> Any:  # JSON
@@ -105,8 +119,11 @@ class _Generator(GenerateJsonSchema):
     """JSON schema as OpenAPI 3.0 spells it: no null, no const, exclusive bounds as flags."""
 
     def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
-        """What is not null: a null parameter counts as absent."""
-        return self.generate_inner(schema["schema"])
+        """What is not null, for a null parameter counts as absent; what other dialects are sent may be."""
+        inner = self.generate_inner(schema["schema"])
+        if self.mode == "validation":
+            return inner
+        return {"allOf": [inner], "nullable": True} if "$ref" in inner else {**inner, "nullable": True}
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
         """No default where it is null."""

@@ -12,25 +12,39 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from onnxpipe.errors import InvalidInput
 
 _log = logging.getLogger(__name__)
 
+# Files in memory, in a container with a read-only file system too; what is made there is this user's alone.
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 # A process that cannot begin its work ends with this; then so do the others.
 CANNOT_START = 3
 # Seconds between replacements of processes that die young.
 _PAUSE_S = 1.0
+# The same of one that could not start, such as for a bundle that has been damaged in the meantime.
+_RETRY_S = 5.0
+# A process that takes the place of another and lives so long could start.
+_SOUND_S = 60.0
 # Seconds that a process may take to end: longer than the server waits for requests that run.
 _PATIENCE_S = 40.0
 # Seconds after which it is told again: while a server starts, a signal may be lost.
 _AGAIN_S = 1.0
 
 
-def run_processes(count: int, work: Callable[[], int]) -> int:
+def run_processes(
+    count: int,
+    work: Callable[[], int],
+    work_again: Callable[[], int],
+    note_end: Callable[[int], None] = lambda _: None,
+) -> int:
     """Run `work` in so many processes until SIGINT or SIGTERM comes or one cannot start; 0, or that one's exit status.
 
-    `work` returns the exit status of its process.
+    `work` returns the exit status of its process; so does `work_again`, for one that takes the place of another. Where
+    that one cannot start it is tried again as long as there are others that could. `note_end` is told the number of one
+    that is to be replaced.
     """
     if not hasattr(os, "fork"):
         raise InvalidInput("--workers: more than one needs an operating system with fork; start several servers")
@@ -42,14 +56,19 @@ def run_processes(count: int, work: Callable[[], int]) -> int:
     try:
         for _ in range(count):
             begun[_fork(work, alive, lifeline)] = time.monotonic()
+        first = set(begun)
         while not status:
             number, ended = os.wait()
-            lived_s = time.monotonic() - begun.pop(number)
-            status = CANNOT_START if os.waitstatus_to_exitcode(ended) == CANNOT_START else 0
+            code = os.waitstatus_to_exitcode(ended)
+            now = time.monotonic()
+            lived_s = now - begun.pop(number)
+            sound = any(one in first or now - since > _SOUND_S for one, since in begun.items())
+            status = CANNOT_START if code == CANNOT_START and (number in first or not sound) else 0
             if not status:
-                _log.error("process %d ended (%d) and is replaced", number, os.waitstatus_to_exitcode(ended))
-                time.sleep(max(_PAUSE_S - lived_s, 0))
-                begun[_fork(work, alive, lifeline)] = time.monotonic()
+                _log.error("process %d ended (%d) and is replaced", number, code)
+                note_end(number)
+                time.sleep(_RETRY_S if code == CANNOT_START else max(_PAUSE_S - lived_s, 0))
+                begun[_fork(work_again, alive, lifeline)] = time.monotonic()
     except KeyboardInterrupt:
         _log.info("stopping %d processes", count)
     finally:

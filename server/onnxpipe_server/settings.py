@@ -3,6 +3,7 @@
 import dataclasses
 
 from onnxpipe.records import Record, parameter
+from onnxpipe_server.urls import read_rules
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,9 @@ class Settings(Record):
     send_timeout: int = parameter(30, ge=1, description="Seconds that a client may leave its answer unread.")
     open_docs: bool = parameter(True, description="Whether /docs needs no token.")
     open_metrics: bool = parameter(True, description="Whether /metrics needs no token; else one of the scope admin.")
+    traces: bool = parameter(
+        False, description="Whether requests are told to OpenTelemetry, as the variables OTEL_... say; the extra otel."
+    )
     load_wait: int = parameter(
         30, ge=0, description="Seconds that a request waits for a model to load before it is answered 503."
     )
@@ -65,7 +69,18 @@ class Settings(Record):
     max_client_batch_size: int = parameter(
         32, ge=1, description="Most inputs of one request on /embed, /rerank and their like."
     )
+    max_labels: int = parameter(1000, ge=1, le=1000, description="Most `candidate_labels` of a request.")
     default_models: tuple[str, ...] = parameter(
         (), description="Models that answer where a request names none: the first of those that can."
     )
+    url_timeout: int = parameter(
+        10, ge=1, description="Seconds for the files at addresses that a request names, where that is allowed."
+    )
+    allow_urls: tuple[str, ...] = parameter(
+        (), description="Hosts whose files requests may name by their address; without any no address is opened."
+    )
     cors_origins: tuple[str, ...] = parameter(("*",), description="Origins whose pages may call; '*' allows any.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        read_rules(self.allow_urls)

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import math
+import re
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -17,6 +18,7 @@ from onnxpipe.errors import (
     DeadlineExceeded,
     InvalidInput,
     MalformedAudio,
+    MalformedImage,
     OnnxpipeError,
     Overloaded,
     UnprocessableInput,
@@ -123,6 +125,13 @@ _OPENAI_KINDS = {
     504: "timeout",
 }
 _OPENAI_CODES = {"not_found": "model_not_found", "unauthorized": "invalid_api_key"}
+# what files are declared as, the types that say nothing included; behind another one only a whole file is taken
+_KNOWN_TYPES = re.compile(
+    r"|application/(json|octet-stream|x-www-form-urlencoded)|.+\+json|text/plain"
+    r"|image/(x-)?(image|png|jpe?g|tiff?|bmp|gif|webp|ms-bmp)"
+    r"|(audio|video)/(x-)?(audio|flac|mpe?g(-?[34])?|mp[34]|wave?|aiff?|ogg|opus|webm|amr(-wb\+?)?|m4a|mp4|aac|ms-wma)"
+)
+_OPENAI_PATHS = re.compile(r"(/models/.+)?/v1/.*", re.DOTALL)
 _TGI_PREFIX = "Input validation error: "
 
 
@@ -209,9 +218,9 @@ def speak(dialect: Dialect) -> Callable[[Request], Any]:
 
 
 def dialect_of(scope: Scope) -> Dialect:
-    """The dialect of a request's route."""
-    dialect: Dialect = scope.get("state", {}).get("dialect", CLASSIC)
-    return dialect
+    """The dialect of a request's route, or of its path where no route has said so."""
+    dialect: Dialect | None = scope.get("state", {}).get("dialect")
+    return dialect or (OPENAI if _OPENAI_PATHS.fullmatch(scope["path"]) else CLASSIC)
 
 
 def refuse(error: Exception, request_id: str) -> Refusal:
@@ -251,6 +260,9 @@ def add_error_handlers(app: FastAPI) -> None:
 
 
 async def _answer_error(request: Request, error: Exception) -> JSONResponse:
+    declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if isinstance(error, MalformedAudio | MalformedImage) and not _KNOWN_TYPES.fullmatch(declared):
+        error = UnsupportedMedia(f"{error}; it was declared as {declared!r}, which is not known here")
     return dialect_of(request.scope).respond(refuse(error, request.state.request_id))
 
 
@@ -259,6 +271,7 @@ async def _answer_http_exception(request: Request, error: Exception) -> JSONResp
         raise error
     phrase = HTTPStatus(error.status_code).phrase
     message = f"{phrase}: {request.method} {request.url.path}; /docs lists the routes"
-    refusal = Refusal(error.status_code, message, phrase.lower().replace(" ", "_"))
-    current_account().error_type = refusal.error_type
-    return dialect_of(request.scope).respond(refusal, error.headers)
+    dialect = dialect_of(request.scope)
+    error_type = "unknown_url" if dialect is OPENAI and error.status_code == 404 else phrase.lower().replace(" ", "_")
+    current_account().error_type = error_type
+    return dialect.respond(Refusal(error.status_code, message, error_type), error.headers)

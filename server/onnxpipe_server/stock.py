@@ -8,7 +8,8 @@ from onnxpipe.bundle import Bundle, open_bundle
 from onnxpipe.errors import InvalidInput
 from onnxpipe.machine import inspect_machine
 from onnxpipe.prepacked import Cache
-from onnxpipe.session import CPU, resolve_providers
+from onnxpipe.recipe import choose
+from onnxpipe.session import CPU, check_providers, device_of, resolve_providers
 from onnxpipe_server.described import Plan
 from onnxpipe_server.folder import Folder
 from onnxpipe_server.lifecycle import Lifecycle
@@ -39,11 +40,16 @@ class Stock:
     lifecycle: Lifecycle
     first: list[OnDemand]
     scheduler: Scheduler | None = None
+    providers: Sequence[str] | None = None
 
     @property
     def is_ready(self) -> bool:
         """Whether those have answered their golden requests."""
         return all(model.passed for model in self.first)
+
+    def check_device(self) -> None:
+        """Raise ProviderUnavailable when models cannot run where they are to; in the process that is to run them."""
+        check_providers(self.providers)
 
 
 def open_stock(choice: Choice, settings: Settings) -> Stock:
@@ -57,21 +63,20 @@ def open_stock(choice: Choice, settings: Settings) -> Stock:
         max_bytes=settings.max_rows_bytes,
         max_batch_elements=settings.max_batch_tokens,
     )
+    providers = resolve_providers(choice.providers)
     options = {"precision": choice.precision, "providers": choice.providers, "threads": choice.threads}
 
     def load(path: Path) -> Served:
         served = load_served(path, scheduler=scheduler, cache=choice.cache, **options)  # type: ignore[arg-type] # above
-        if served.device == "cpu":
+        if providers == [CPU]:
             begin_proof(served.bundle, served.precision, choice.cache)
         return served
 
     lifecycle = Lifecycle(load, memory_bytes=settings.memory or None, idle_s=settings.idle_unload or None)
-    device = "cpu" if resolve_providers(choice.providers) == [CPU] else "gpu"
-    plan = Plan(device, choice.threads or inspect_machine().threads)
-    folder = Folder(choice.folder, lambda bundle: _add(lifecycle, bundle, None, plan)) if choice.folder else None
+    folder = Folder(choice.folder, lambda bundle: _add(lifecycle, bundle, choice, None)) if choice.folder else None
     listed = folder.scan() if folder else []
     named = [path for path in choice.named if folder is None or Path(path).is_dir()]
-    opened = [_add(lifecycle, open_bundle(path), choice.precision, plan) for path in named]
+    opened = [_add(lifecycle, open_bundle(path), choice, choice.precision) for path in named]
     models = Models([*opened, *listed], folder.discover if folder else None)
     chosen = [models.find(name) for name in choice.named if name not in named]
     first = [*opened, *(one for one in listed if one in chosen)]
@@ -81,8 +86,11 @@ def open_stock(choice: Choice, settings: Settings) -> Stock:
         lifecycle.check_memory([min(everything, key=lambda one: one.described.planned_bytes)])
     if not first and folder is None:
         raise InvalidInput("nothing to serve: name bundles, or a folder of them with --models")
-    return Stock(models, lifecycle, first, scheduler)
+    return Stock(models, lifecycle, first, scheduler, choice.providers)
 
 
-def _add(lifecycle: Lifecycle, bundle: Bundle, precision: str | None, plan: Plan) -> OnDemand:
-    return lifecycle.add(bundle, precision, plan)
+def _add(lifecycle: Lifecycle, bundle: Bundle, choice: Choice, precision: str | None) -> OnDemand:
+    """A model of the server, described as it will be loaded: with the recipe for this machine where it has one."""
+    found = choose(bundle, choice.precision, choice.providers, choice.threads)
+    plan = Plan(device_of(found.providers), found.threads or inspect_machine().threads)
+    return lifecycle.add(bundle, precision or (None if choice.precision else found.precision), plan)

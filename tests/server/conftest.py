@@ -17,10 +17,19 @@ from fake_writer import make_writing, writer_of
 from onnxpipe.audio.waveform import Audio
 from onnxpipe.batching import Row
 from onnxpipe.bundle import Bundle, FileEntry, Golden, Graph, Manifest, Source, Tensor, Variant
-from onnxpipe.errors import BundleError, Cancelled, DeadlineExceeded, InvalidInput, Overloaded, UnprocessableInput
+from onnxpipe.errors import (
+    BundleError,
+    Cancelled,
+    DeadlineExceeded,
+    InvalidInput,
+    MalformedImage,
+    Overloaded,
+    UnprocessableInput,
+)
 from onnxpipe.pipeline import Model, Pipeline, WireForm, Work
 from onnxpipe.records import FieldError, Record, parameter
 from onnxpipe.session import Arrays
+from onnxpipe.tasks.zero_shot_classification import Parameters as ZeroShotParameters
 from onnxpipe_server.app import create_app
 from onnxpipe_server.models import Models, Served
 from onnxpipe_server.settings import Settings
@@ -28,6 +37,7 @@ from onnxpipe_server.settings import Settings
 ERRORS = {
     "invalid": InvalidInput("bad text"),
     "unprocessable": UnprocessableInput("no such prompt"),
+    "picture": MalformedImage("not an image"),
     "overloaded": Overloaded("too much"),
     "cancelled": Cancelled("gone"),
     "bundle": BundleError("damaged"),
@@ -82,6 +92,16 @@ class Rankings(Pipeline[str, LabelParameters, Ranked]):
 
     def preprocess(self, inputs: str, parameters: LabelParameters) -> Work[Ranked]:
         return Work([_row(inputs)], lambda _: Ranked(inputs.split()))
+
+    def infer(self, rows: Sequence[Row]) -> Iterator[tuple[int, Arrays]]:
+        return enumerate({} for _ in rows)
+
+
+class Choosers(Pipeline[str, ZeroShotParameters, Ranked]):
+    """The labels that it was given."""
+
+    def preprocess(self, inputs: str, parameters: ZeroShotParameters) -> Work[Ranked]:
+        return Work([_row(inputs)], lambda _: Ranked(list(parameters.labels)))
 
     def infer(self, rows: Sequence[Row]) -> Iterator[tuple[int, Arrays]]:
         return enumerate({} for _ in rows)
@@ -227,16 +247,24 @@ def make_served(
 LABELS = {"text-classification": MoodyLabels}
 EMBEDDER = {"sentence-similarity": Pairs, "feature-extraction": MoodyVectors}
 EARS = {"audio-classification": Listeners}
+CHOOSER = {"zero-shot-classification": Choosers}
 RANKER = {"zero-shot-classification": Rankings}
 STEADY = {"text-classification": Labels, "sentence-similarity": Pairs, "feature-extraction": Vectors}
 
 
 @pytest.fixture(scope="session")
 def served() -> Callable[..., Served]:
-    """Builds a model of a fake kind: "labels", "ranker" (results in two forms), "embedder", "ears" (which counts
-    samples), or "steady", which does all but rank and listen and never fails on its own.
+    """Builds a model of a fake kind: "labels", "chooser", "ranker" (results in two forms), "embedder", "ears" (which
+    counts samples), or "steady", which does all but rank and listen and never fails on its own.
     """
-    kinds = {"ears": EARS, "labels": LABELS, "ranker": RANKER, "embedder": EMBEDDER, "steady": STEADY}
+    kinds = {
+        "chooser": CHOOSER,
+        "ears": EARS,
+        "labels": LABELS,
+        "ranker": RANKER,
+        "embedder": EMBEDDER,
+        "steady": STEADY,
+    }
     return lambda model_id, kind, **options: make_served(model_id, kinds[kind], **options)
 
 

@@ -96,6 +96,24 @@ def test_what_cannot_be_decoded_is_a_malformed_soundfile(listener, body):
         assert response.json() == {"error": "Malformed soundfile", "error_type": "validation"}
 
 
+@pytest.mark.parametrize(
+    ("content_type", "status"),
+    [
+        ("application/pdf", 415),
+        ("audio/x-of-mine", 415),
+        ("image/png", 400),
+        ("audio/webm;codecs=opus", 400),
+        ("audio/AMR-WB+", 400),
+        ("application/octet-stream", 400),
+    ],
+)
+def test_what_cannot_be_decoded_and_was_declared_as_another_type_is_415(listener, content_type, status):
+    response = listener.post("/", content=b"no sound", headers={"content-type": content_type})
+
+    assert response.status_code == status
+    assert status == 400 or f"declared as '{content_type}'" in response.json()["error"]
+
+
 def test_an_empty_sound_is_a_malformed_soundfile(listener):
     response = listener.post("/", content=content(0.0, kind="WAV"))
     assert (response.status_code, response.json()["error"]) == (400, "Malformed soundfile")

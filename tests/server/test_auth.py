@@ -1,13 +1,22 @@
 """Contract, section 7: tokens. Where there are none, any Authorization is ignored."""
 
 import hashlib
+import os
 
 import pytest
 
 from onnxpipe.errors import InvalidInput
 from onnxpipe_server import auth
 from onnxpipe_server.app import create_app
-from onnxpipe_server.auth import Bucket, Credential, Keyring, make_token, read_credentials, read_keyring
+from onnxpipe_server.auth import (
+    Bucket,
+    Credential,
+    Keyring,
+    make_token,
+    read_credentials,
+    read_keyring,
+    read_line,
+)
 from onnxpipe_server.models import Models
 from onnxpipe_server.settings import Settings
 from onnxpipe_server.status import RateLimited
@@ -266,3 +275,43 @@ class TestFiles:
 
         with pytest.raises(InvalidInput, match="two tokens have the same name: ci"):
             read_keyring(tmp_path / "tokens", {})
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are made by fork")
+def test_forked_processes_spend_the_same_tokens():
+    _, line = make_token("ci", ("infer",), 1_000_000)
+    credential = read_line(line)
+    ring = Keyring([credential])
+    ring.share()
+    # the clock stands still: nothing is refilled
+    bucket = ring.bucket(credential)
+    now = bucket._clock()
+    bucket._clock = lambda: now
+    numbers = []
+    for _ in range(4):
+        number = os.fork()
+        if number == 0:
+            for _ in range(500):
+                bucket.settle(bucket.take(), 7)
+            os._exit(0)
+        numbers.append(number)
+    assert [os.waitpid(number, 0)[1] for number in numbers] == [0] * 4
+
+    assert bucket.left == pytest.approx(1_000_000 - 4 * 500 * 7, abs=1)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are made by fork")
+def test_a_process_that_is_killed_leaves_the_tokens_to_the_others():
+    _, line = make_token("ci", ("infer",), 100)
+    credential = read_line(line)
+    ring = Keyring([credential])
+    ring.share()
+    bucket = ring.bucket(credential)
+    number = os.fork()
+    if number == 0:
+        with bucket._lock():
+            os._exit(9)
+    os.waitpid(number, 0)
+
+    assert bucket.take() == 1
+    assert bucket.left <= 99

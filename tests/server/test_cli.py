@@ -15,6 +15,7 @@ import pytest
 from onnxpipe.errors import BundleError, InvalidInput, OnnxpipeError
 from onnxpipe_server import cli
 from onnxpipe_server.auth import make_token
+from serving import children_of, have_gone
 
 # `onnxpipe serve` as it is, but for the loading: a real bundle would need the tools that export one
 SERVE = """
@@ -92,36 +93,13 @@ def test_a_server_says_what_it_serves_answers_and_stops_cleanly(start, stop):
     assert "Traceback" not in log
 
 
-def children_of(process, but=()):
-    """The numbers of the two processes that it has begun, none of them in `but`."""
-    file, deadline = Path(f"/proc/{process.pid}/task/{process.pid}/children"), time.monotonic() + 20
-    while len(numbers := file.read_text().split()) < 2 or set(numbers) & set(but):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return numbers
-
-
-def until_gone(numbers):
-    deadline = time.monotonic() + 20
-    while any(is_running(number) for number in numbers):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def is_running(number):
-    try:
-        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 def test_processes_share_the_socket_and_one_that_is_killed_is_replaced(start):
     process, lines = start("acme/labels", "--port", "0", "--workers", "2")
     url = re.match(r"listening on (http://127\.0\.0\.1:\d+),", lines[-1])[1]
-    first = children_of(process)
+    first = children_of(process.pid)
 
     os.kill(int(first[0]), signal.SIGKILL)
-    now = children_of(process, but=first[:1])
+    now = children_of(process.pid, but=first[:1])
     for _ in range(20):
         answer = httpx.post(f"{url}/models/acme/labels", json="so", timeout=20)
         assert answer.json() == [[{"label": "so", "score": 0.5}]]
@@ -131,16 +109,63 @@ def test_processes_share_the_socket_and_one_that_is_killed_is_replaced(start):
     assert process.returncode == 0, log
     assert "is replaced" in log
     assert "Traceback" not in log
-    until_gone(now)
+    assert have_gone(now)
+
+
+def test_each_process_tells_what_all_have_counted_those_that_were_killed_too(start):
+    process, lines = start("acme/labels", "--port", "0", "--workers", "2")
+    url = re.match(r"listening on (http://127\.0\.0\.1:\d+),", lines[-1])[1]
+    first = children_of(process.pid)
+
+    def answered():
+        # a connection for each, so that both processes are asked
+        text = httpx.get(f"{url}/metrics", timeout=20).text
+        counts = re.findall(r'^onnxpipe_requests_total{model="acme/labels".*} (\d+)$', text, re.MULTILINE)
+        return sum(map(int, counts)), int(re.search(r"^onnxpipe_processes (\d+)$", text, re.MULTILINE)[1])
+
+    def until(expected):
+        deadline = time.monotonic() + 20
+        seen = []
+        while len(seen) < 6 or seen[-6:] != [expected] * 6:
+            assert time.monotonic() < deadline, seen[-6:]
+            seen.append(answered())
+
+    for _ in range(20):
+        assert httpx.post(f"{url}/models/acme/labels", json="so", timeout=20).status_code == 200
+    until((20, 2))
+    time.sleep(1)  # until both have told each other, whichever of them was asked
+    os.kill(int(first[0]), signal.SIGKILL)
+    children_of(process.pid, but=first[:1])
+    until((20, 2))
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+
+
+def test_processes_count_the_work_of_a_token_together(start, tmp_path):
+    token, line = make_token("ci", ("infer",), 20)
+    (tmp_path / "tokens").write_text(line)
+    process, lines = start("acme/labels", "--port", "0", "--workers", "2", "--tokens", str(tmp_path / "tokens"))
+    url = re.match(r"listening on (http://127\.0\.0\.1:\d+),", lines[-1])[1]
+    headers = {"authorization": f"Bearer {token}"}
+
+    # a connection for each, so that both processes are asked
+    answers = [httpx.post(f"{url}/", json=f"a text {n}", headers=headers, timeout=20) for n in range(20)]
+
+    # eight tokens each: the third one goes beyond what is left, and little is refilled
+    statuses = [answer.status_code for answer in answers]
+    assert set(statuses) == {200, 429}
+    assert statuses.count(200) <= 5
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
 
 
 def test_processes_end_with_the_one_that_began_them(start):
     process, _ = start("acme/labels", "--port", "0", "--workers", "2")
-    numbers = children_of(process)
+    numbers = children_of(process.pid)
 
     process.kill()
 
-    until_gone(numbers)
+    assert have_gone(numbers)
 
 
 def test_several_processes_are_not_begun_for_a_folder_that_is_no_bundle(tmp_path):
@@ -197,6 +222,34 @@ def test_a_port_that_cannot_be_is_refused(port):
         cli.run(parse("bundle", "--port", port))
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize(
+    ("device", "reason"),
+    [
+        ("warp", "provider 'warp' is not available here; available: "),
+        ("cpu:x", "expected a provider such as cuda, cuda:1"),
+        ("azure", "cannot run on azure here"),
+    ],
+)
+def test_a_device_that_is_not_there_ends_the_server_with_the_reason(device, reason, workers):
+    """The last one is there, but made to fail."""
+    broken = "import onnxruntime\nonnxruntime.InferenceSession._create_inference_session = None\n"
+    done = subprocess.run(
+        [sys.executable, "-c", broken + SERVE, "acme/labels", "--port", "0", "--device", device, "--workers", workers],
+        env={"PYTHONPATH": ":".join([str(Path(__file__).parent), *filter(None, sys.path)])},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+    assert done.returncode == 1
+    assert reason in done.stderr
+
+
+def test_the_device_was_once_called_provider():
+    assert parse("one", "--device", "cuda:1", "--provider", "cpu").provider == ["cuda:1", "cpu"]
+
+
 def test_a_folder_that_is_no_bundle_is_refused(tmp_path):
     with pytest.raises(BundleError, match="not a bundle"):
         cli.run(parse(str(tmp_path), "--port", "0"))
@@ -246,3 +299,11 @@ def test_tokens_that_are_none_keep_the_server_from_starting(monkeypatch):
 def test_what_is_on_or_off_is_a_switch():
     assert parse("one").open_metrics
     assert not parse("one", "--no-open-metrics").open_metrics
+
+
+def test_hosts_may_be_given_in_one_list_or_in_several():
+    assert parse("one", "--allow-urls", "a.test,b.test", "--allow-urls", "10.0.0.0/8").allow_urls == [
+        "a.test",
+        "b.test",
+        "10.0.0.0/8",
+    ]

@@ -1,11 +1,13 @@
 import asyncio
+import copy
 import re
 import time
 
 import pytest
 
+from onnxpipe_server import totals
 from onnxpipe_server.explain import Account
-from onnxpipe_server.metrics import Counter, Histogram, LoopLag, Metrics, read_queue
+from onnxpipe_server.metrics import Counter, Histogram, LoopLag, Metrics, _sample, read_queue
 from onnxpipe_server.scheduler import Scheduler
 
 _SAMPLE = re.compile(r'[a-z_]+(\{[a-z_]+="([^"\\\n]|\\.)*"(,[a-z_]+="([^"\\\n]|\\.)*")*\})? -?[0-9.e+-]+')
@@ -123,7 +125,7 @@ def test_a_label_is_escaped():
     counter = Counter("name", "What.", "label")
     counter.add(2, 'a"b\\c\nd')
 
-    assert list(counter.samples()) == ['name{label="a\\"b\\\\c\\nd"} 2\n']
+    assert [_sample(*sample) for sample in counter.samples()] == ['name{label="a\\"b\\\\c\\nd"} 2\n']
 
 
 def test_a_bound_counts_what_is_equal_to_it():
@@ -131,7 +133,7 @@ def test_a_bound_counts_what_is_equal_to_it():
     for value in (0.5, 1, 2, 3):
         histogram.see(value)
 
-    assert list(histogram.samples()) == [
+    assert [_sample(*sample) for sample in histogram.samples()] == [
         'name_bucket{le="1"} 2\n',
         'name_bucket{le="2"} 3\n',
         'name_bucket{le="+Inf"} 4\n',
@@ -153,5 +155,39 @@ def test_an_event_loop_that_was_blocked_is_seen():
     (_, _, last), (_, _, worst) = lag.readings()
     assert worst[0][1] >= 0.15
     assert last[0][1] == worst[0][1]
+    lag.forget()
     (_, _, again) = list(lag.readings())[1]
     assert again[0][1] == 0.0
+
+
+def test_processes_tell_of_what_they_have_counted_together(monkeypatch, tmp_path):
+    monkeypatch.setattr(totals, "SHARED_MEMORY", tmp_path)
+    folder = totals.Totals()
+    one, other = (Metrics(totals=copy.copy(folder)) for _ in range(2))
+    one.note(Account(model="m", task="t", batch_rows=3), 200)
+    other.note(Account(model="m", task="t", batch_rows=1), 200)
+    other.note(Account(model="n", task="t"), 404)
+    other.publish()
+
+    text = one.text()
+    assert 'onnxpipe_requests_total{model="m",task="t",status="200"} 2\n' in text
+    assert 'onnxpipe_requests_total{model="n",task="t",status="404"} 1\n' in text
+    assert 'onnxpipe_batch_rows_bucket{model="m",task="t",le="2"} 1\n' in text
+    assert 'onnxpipe_batch_rows_bucket{model="m",task="t",le="+Inf"} 2\n' in text
+    assert "onnxpipe_processes 2\n" in text
+    assert re.search(r'^onnxpipe_info{version="[^"]+"} 1$', text, re.MULTILINE)
+    assert text.count("# TYPE onnxpipe_requests_total counter\n") == 1
+
+
+def test_what_is_new_is_told_to_the_other_processes_with_the_next_beat(monkeypatch, tmp_path):
+    monkeypatch.setattr(totals, "SHARED_MEMORY", tmp_path)
+    folder = totals.Totals()
+    one, other = (Metrics(totals=copy.copy(folder)) for _ in range(2))
+
+    async def serve():
+        other.lag.begin()
+        other.note(Account(model="m", task="t"), 200)
+        while 'status="200"} 1' not in one.text():
+            await asyncio.sleep(0.05)
+
+    asyncio.run(asyncio.wait_for(serve(), 20))

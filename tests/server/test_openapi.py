@@ -1,4 +1,8 @@
+import re
+
 import pytest
+
+from onnxpipe_server.status import STATUSES
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +58,7 @@ def test_every_parameter_of_a_path_is_declared(document):
     for path, item in document["paths"].items():
         for described in item.values():
             declared = {parameter["name"] for parameter in described.get("parameters", [])}
-            assert declared == ({"model_id"} if "{model_id}" in path else set())
+            assert declared == set(re.findall(r"{(\w+)}", path))
 
 
 def test_every_served_task_is_one_operation(document):
@@ -181,3 +185,18 @@ def test_an_error_of_another_dialect_is_documented_as_it_is_sent(letters):
 
     assert set(schemas["ProblemReport"]["required"]) == set(sent)
     assert set(schemas["Problem"]["required"]) == set(sent["error"])
+
+
+def test_what_other_dialects_are_sent_may_be_null(letters):
+    schemas = letters.get("/openapi.json").json()["components"]["schemas"]
+
+    assert letters.post("/v1/completions", json={}).json()["error"]["param"] is not None
+    assert letters.post("/v1/completions", content=b"{").json()["error"]["param"] is None
+    assert schemas["Problem"]["properties"]["param"]["nullable"]
+
+
+def test_every_status_of_the_table_is_documented(document):
+    documented = set(operation(document, "/models/acme/labels")["responses"])
+    answered = {str(status) for status, _ in STATUSES.values()} - {"499"}  # nobody is there to read it
+
+    assert answered <= documented

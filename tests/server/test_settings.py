@@ -12,3 +12,7 @@ def test_a_limit_of_zero_is_refused(field):
 
 def test_nobody_may_have_to_wait():
     assert Settings(max_waiting=0).max_waiting == 0
+
+
+def test_a_request_is_held_for_30_seconds_and_a_text_may_have_2_megabytes_where_nobody_says_otherwise():
+    assert (Settings().load_wait, Settings().max_body_bytes) == (30, 2_000_000)

@@ -132,7 +132,9 @@ def test_empty_lines_between_requests_keep_no_connection_open(running):
     sender.start()
 
     read_all(client)
+    running.wait(lambda: not running.connections)
     sender.join(PATIENCE_S)
+    assert not sender.is_alive()
 
 
 @pytest.mark.parametrize("rest", [b'"s', b""])

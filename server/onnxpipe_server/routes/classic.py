@@ -28,6 +28,7 @@ from onnxpipe_server.settings import Settings
 from onnxpipe_server.sse import Opening, Parts, Reply
 from onnxpipe_server.status import TGI
 from onnxpipe_server.tickets import current_ticket
+from onnxpipe_server.urls import UrlReader, read_rules
 from onnxpipe_server.workers import LARGE_BYTES, Workers
 from onnxpipe_server.writing import write
 
@@ -173,6 +174,7 @@ def answer(
     """
     exchange = _read(served, body, request, received, settings)
     call = contract.bind(exchange.envelope, served.candidates(task))
+    _check_labels(call.parameters, settings)
     form = contract.choose_form(call.pipeline, request.headers)
     errand = Errand(exchange, call, form)
 
@@ -237,6 +239,13 @@ def _write_whole(
         yield errand.respond(kept, cached=cached)
 
 
+def _check_labels(parameters: Record, settings: Settings) -> None:
+    """Raise FieldError for more labels than the server takes, where a task has such a parameter."""
+    given = len(getattr(parameters, "labels", ()))
+    if given > settings.max_labels:
+        raise FieldError("parameters.candidate_labels", f"expected at most {settings.max_labels}, given {given}")
+
+
 def _within_limits(parameters: Record, settings: Settings) -> Record:
     """The parameters, those in an object of their own put into their places. Raises FieldError."""
     if isinstance(parameters, RewritingParameters):
@@ -260,10 +269,21 @@ def _stream(served: Served, pipeline: TextGeneration, inputs: str, parameters: P
 
 def _read(served: Served, body: bytes, request: Request, received: float, settings: Settings) -> Exchange:
     begun = time.perf_counter()
-    parse = contract.parse_media if served.media_kind else contract.parse
-    envelope = parse(body, request.headers.get("content-type", ""))
+    content_type = request.headers.get("content-type", "")
+    if served.media_kind:
+        envelope = contract.parse_media(body, content_type, _url_reader(settings))
+    else:
+        envelope = contract.parse(body, content_type)
     files = envelope.inputs if served.media_kind else None
     if served.media_kind == Audio.kind:
         limits = Limits(max_bytes=settings.max_media_bytes, max_seconds=settings.max_audio_seconds)
         envelope = contract.open_audio(envelope, limits)
     return Exchange(served, request, envelope, received, begun, files)
+
+
+def _url_reader(settings: Settings) -> Callable[[str], bytes] | None:
+    """What reads the addresses that one request names, None where that is off."""
+    if not settings.allow_urls:
+        return None
+    rules = read_rules(settings.allow_urls)
+    return UrlReader(rules, max_bytes=settings.max_media_bytes, max_seconds=settings.url_timeout).read

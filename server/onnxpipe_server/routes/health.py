@@ -11,8 +11,10 @@ from onnxpipe_server.models import Models, Served
 from onnxpipe_server.settings import Settings
 from onnxpipe_server.status import Error
 from onnxpipe_server.stock import Stock
-from onnxpipe_server.tei import model_type
+from onnxpipe_server.tei import embeds, model_type
 from onnxpipe_server.tgi import manifest_limits
+
+_FRAMEWORK = "onnxruntime"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +41,16 @@ class Status:
     state: str
     compute_type: str
     framework: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Deployed:
+    """A model as huggingface_hub's list_deployed_models read it up to release 0.33."""
+
+    model_id: str
+    task: str
+    framework: str
+    compute_type: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +117,10 @@ def make_router(models: Models, settings: Settings, stock: Stock | None = None) 
     async def list_models() -> list[Status]:
         return [_status(served) for served in models.all()]
 
+    @router.get("/framework/{name}", summary="The models that such a framework would run; onnxruntime runs all")
+    async def list_deployed(name: str) -> list[Deployed]:
+        return [one for one in map(_deployed, models.all()) if name in (one.framework, _FRAMEWORK)]
+
     @router.get("/models/{model_id:path}/health", summary="Whether a model is served")
     async def model_health(model_id: str) -> Response:
         can_answer = models.find(model_id).state in ("Loaded", "Loadable")
@@ -143,8 +159,16 @@ def _status(served: Served) -> Status:
         loaded=served.state == "Loaded",
         state=served.state,
         compute_type=served.device,
-        framework="onnxruntime",
+        framework=_FRAMEWORK,
     )
+
+
+def _deployed(served: Served) -> Deployed:
+    if embeds(served):
+        framework = "sentence-transformers"
+    else:
+        framework = "text-generation-inference" if served.continues else "transformers"
+    return Deployed(served.id, next(iter(served.kinds)), framework, served.device)
 
 
 def _info(served: Served, models: Models, settings: Settings) -> Info | GeneratorInfo | EncoderInfo:

@@ -105,13 +105,21 @@ def make_router(models: Models, stock: Stock | None = None) -> APIRouter:
     async def live() -> Live:
         return Live()
 
-    @router.get("/health/ready", summary="Whether its models can be asked")
+    @router.get(
+        "/health/ready",
+        summary="Whether its models can be asked",
+        responses={503: {"model": Ready, "description": "They cannot yet"}},
+    )
     async def ready(response: Response) -> Ready:
         is_ready = stock is None or stock.is_ready
         response.status_code = 200 if is_ready else 503
         return Ready(is_ready)
 
-    @router.get("/models/{model_id:path}/ready", summary="Whether a model can be asked")
+    @router.get(
+        "/models/{model_id:path}/ready",
+        summary="Whether a model can be asked",
+        responses={503: {"model": ModelReady, "description": "It cannot"}},
+    )
     @router.get(
         "/models/{model_id:path}/versions/{version}/ready", include_in_schema=False
     )  # tried before the line above

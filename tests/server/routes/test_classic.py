@@ -102,11 +102,30 @@ def test_unknown_fields_and_parameters_are_ignored(labels):
     assert labels.post("/", json=body, headers={"x-use-cache": "0", "x-wait-for-model": "1"}).json() == LABELS
 
 
+def test_an_encoding_of_vectors_is_ignored_where_clients_read_numbers(embedder):
+    for body in ({"inputs": "abc", "encoding_format": "base64"}, {"inputs": ["abc"], "encoding_format": "base64"}):
+        assert embedder.post("/models/embedder/pipeline/feature-extraction", json=body).json() in (
+            [0.0, 0.5, 1.0],
+            [[0.0, 0.5, 1.0]],
+        )
+
+
 def test_a_body_without_content_type_is_read(labels):
     response = labels.post("/", content=json.dumps({"inputs": "so it is"}))
 
     assert "content-type" not in response.request.headers
     assert response.json() == LABELS
+
+
+def test_a_server_may_take_fewer_labels_than_a_thousand(make_client, served):
+    chooser = served("acme/chooser", "chooser")
+    body = {"inputs": "a", "parameters": {"candidate_labels": ["b", "c", "d"]}}
+
+    assert make_client(chooser).post("/", json=body).json() == {"labels": ["b", "c", "d"]}
+    refused = make_client(chooser, max_labels=2).post("/", json=body)
+
+    assert refused.status_code == 400
+    assert refused.json()["error"] == "`parameters.candidate_labels`: expected at most 2, given 3"
 
 
 def test_a_body_of_another_charset_is_a_400_that_names_utf_8(labels):
@@ -250,6 +269,51 @@ def test_any_json_gets_a_sensible_answer(steady, path, content_type, body, input
 
         assert response.status_code in SENSIBLE
         assert isinstance(response.json(), dict | list)
+        assert response.status_code == 200 or isinstance(response.json()["error"], str)
+
+
+HEADERS = st.sampled_from(
+    [
+        "accept",
+        "accept-encoding",
+        "authorization",
+        "content-type",
+        "expect",
+        "origin",
+        "user-agent",
+        "x-load-model",
+        "x-onnxpipe-explain",
+        "x-output-format",
+        "x-request-id",
+        "x-request-timeout",
+        "x-use-cache",
+        "x-wait-for-model",
+    ]
+)
+VALUES = st.text(st.characters(max_codepoint=255, exclude_categories=["Cc"])) | st.sampled_from(
+    [
+        "0",
+        "1",
+        "-1",
+        "1e999",
+        "nan",
+        "true",
+        "gzip;q=x",
+        "hf_hub/9.9",
+        "hf_hub/" + "9" * 99,
+        "application/json;charset=x",
+    ]
+)
+
+
+@given(path=PATHS, headers=st.dictionaries(HEADERS, VALUES))
+@settings(deadline=None, max_examples=200)
+def test_any_headers_get_a_sensible_answer(ranker, path, headers):
+    coded = {name: value.encode("latin-1") for name, value in headers.items()}
+    response = ranker.post(path.replace("steady", "ranker"), json={"inputs": "so it is"}, headers=coded)
+
+    assert response.status_code in SENSIBLE | {429, 504}
+    assert isinstance(response.json(), dict | list)
 
 
 @given(path=st.text(max_size=20).filter(lambda path: not path.startswith("//")))

@@ -180,3 +180,32 @@ def test_messages_are_answered_as_messages(writing, make_client):
     assert client.post("/", json={"inputs": [message]}).json() == [
         {"generated_text": [message, {"role": "assistant", "content": "hi"}]}
     ]
+
+
+@pytest.mark.parametrize("path", ["/models/letters", "/", "/generate", "/v1/completions"])
+@pytest.mark.parametrize("parameters", [{"temperature": 0}, {"top_p": 1.0, "seed": 1}])
+def test_temperature_0_is_greedy_and_top_p_1_cuts_nothing_on_every_route(letters, path, parameters):
+    length = {"max_tokens": 8} if path.startswith("/v1/") else {"max_new_tokens": 8}
+    body = {"prompt": "0", **length, **parameters}
+    if not path.startswith("/v1/"):
+        body = {"inputs": "0", "parameters": {"return_full_text": False, **length, **parameters}}
+    answer = letters.post(path, json=body)
+
+    assert answer.status_code == 200
+    if parameters == {"temperature": 0}:
+        assert "12345678" in answer.text
+
+
+@pytest.mark.parametrize("path", ["/models/letters", "/generate", "/v1/completions"])
+@pytest.mark.parametrize("parameters", [{"temperature": -1}, {"top_p": 0}, {"top_p": 1.1}])
+def test_a_temperature_below_0_and_a_top_p_beyond_0_to_1_are_refused_on_every_route(letters, path, parameters):
+    body = {"prompt": "0", **parameters} if path.startswith("/v1/") else {"inputs": "0", "parameters": parameters}
+
+    assert letters.post(path, json=body).status_code == 422
+
+
+def test_more_new_tokens_than_250_are_written_where_the_model_holds_them(letters):
+    parameters = {"max_new_tokens": 300, "return_full_text": False}
+    (answer,) = letters.post("/", json={"inputs": "0", "parameters": parameters}).json()
+
+    assert len(answer["generated_text"]) == 300

@@ -65,3 +65,19 @@ def test_a_model_tells_what_it_is(client):
 def test_the_only_model_tells_what_it_is_without_its_id(labels, client):
     assert labels.get("/info").json()["model_id"] == "acme/labels"
     assert client.get("/info").status_code == 400
+
+
+def test_models_are_listed_by_the_framework_that_would_run_them(served, letters_model, make_client):
+    client = make_client(served("acme/labels", "labels"), letters_model)
+    label = {
+        "model_id": "acme/labels",
+        "task": "text-classification",
+        "framework": "transformers",
+        "compute_type": "cpu",
+    }
+
+    assert client.get("/framework/transformers").json() == [label]
+    (writer,) = client.get("/framework/text-generation-inference").json()
+    assert (writer["model_id"], writer["task"]) == ("acme/letters", "text-generation")
+    assert client.get("/framework/onnxruntime").json() == [label, writer]
+    assert client.get("/framework/diffusers").json() == []

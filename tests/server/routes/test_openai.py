@@ -134,6 +134,20 @@ def test_several_answers_have_numbers(chat):
     assert answer["usage"]["completion_tokens"] >= 18
 
 
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [
+        ({"logprobs": True, "top_logprobs": 20}, 200),
+        ({"logprobs": True, "top_logprobs": 21}, 422),
+        ({"n": 4, "seed": 1}, 200),
+        ({"n": 5}, 422),
+        ({"n": 0}, 422),
+    ],
+)
+def test_there_are_up_to_20_likeliest_tokens_and_4_answers(chat, options, status):
+    assert chat("say a;", **options).status_code == status
+
+
 def test_a_stream_is_the_answer_in_pieces(chat):
     response = chat("say hello;", stream=True)
     chunks = chunks_of(response.text)

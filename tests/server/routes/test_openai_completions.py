@@ -1,5 +1,7 @@
 """OpenAI's completions."""
 
+import pytest
+
 from fake_writer import chunks_of, events_of
 
 COMPLETIONS = "/v1/completions"
@@ -82,3 +84,10 @@ def test_a_failure_in_a_stream_is_an_event_of_this_form(letters_model, make_clie
             "http_status_code": 500,
         }
     }
+
+
+@pytest.mark.parametrize(
+    "path", [COMPLETIONS, "/models/letters/v1/completions", "/models/acme%2Fletters/v1/completions"]
+)
+def test_a_model_completes_under_each_of_its_routes(letters, path):
+    assert letters.post(path, json={"prompt": "w"}).json()["choices"][0]["text"] == "xyz"

@@ -407,7 +407,8 @@ class TestSeveralModels:
         response = several.post("/predict", json={"inputs": "a"})
 
         assert response.status_code == 400
-        assert response.json()["error"].endswith("name one of them: acme/moods, acme/judge")
+        problem = "several models fit, for each classifies texts; name one of them: acme/moods, acme/judge"
+        assert response.json()["error"].endswith(problem)
 
     def test_the_body_names_the_model(self, several):
         assert several.post("/predict", json={"inputs": "a", "model": "acme/moods"}).json()[0]["label"] == "loud"
