@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from onnxpipe.bundle import FileEntry, Manifest, Variant, open_bundle, write_manifest
-from onnxpipe.errors import BundleError
+from onnxpipe.errors import BundleError, UnsupportedModel
 from onnxpipe.load import load_model
 from onnxpipe.pipeline import Model
 from onnxpipe.session import onnxruntime_version
@@ -20,6 +20,7 @@ from onnxpipe.staging import list_files, staged_folder
 from onnxpipe_export.calibration import Calibration, find_calibration, read_inputs
 from onnxpipe_export.goldens import golden_requests, reopen
 from onnxpipe_export.maker import Options
+from onnxpipe_export.products import Blocks
 from onnxpipe_export.progress import Progress
 from onnxpipe_export.recipe import Recipe
 from onnxpipe_export.recipes import recipe_of
@@ -77,6 +78,8 @@ def add_variants(
     manifest = bundle.manifest
     precisions = list(dict.fromkeys(precisions))
     recipe = _find_recipe(manifest, precisions, force=force)
+    options = options or Options()
+    _check_options(recipe, options)
     if data is not None:
         recipe = dataclasses.replace(recipe, samples=(*recipe.samples, *read_inputs(Path(data))))
     typical = _find_typical(recipe, None if calibration is None else Path(calibration))
@@ -94,7 +97,7 @@ def add_variants(
             precisions,
             typical,
             progress,
-            options or Options(),
+            options,
         )
         with progress.stage("time and write"):
             if timed:
@@ -121,6 +124,15 @@ def _find_recipe(manifest: Manifest, precisions: Sequence[str], *, force: bool) 
     recipe = recipe_of(manifest)
     check_recipe(precisions, recipe)
     return recipe
+
+
+def _check_options(recipe: Recipe, options: Options) -> None:
+    """Raise UnsupportedModel for options that would change nothing: of these, models that write have --block alone."""
+    usual = Options(blocks=Blocks(options.blocks.size))
+    if recipe.exporter == "generation" and options != usual:
+        raise UnsupportedModel(
+            f"models for {recipe.task} are made as a whole: of all options of the form of products only --block holds"
+        )
 
 
 def _find_typical(recipe: Recipe, given: Path | None) -> Calibration | None:

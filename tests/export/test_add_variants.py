@@ -14,6 +14,7 @@ from onnxpipe.load import load_model
 from onnxpipe_export.add_variants import add_variants
 from onnxpipe_export.maker import Options
 from onnxpipe_export.precisions import PRECISIONS
+from onnxpipe_export.products import Blocks
 from onnxpipe_export.recipes import RECIPES
 
 CLASSIFIER = "ForSequenceClassification"
@@ -157,6 +158,15 @@ def test_precisions_of_other_kinds_of_models_are_refused(bundle):
         add_variants(bundle("llama", "ForCausalLM"), ["int8-static"])
     with pytest.raises(BundleError, match="has fp32 already"):
         add_variants(bundle(), ["fp32"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [Options(kept={"*": "float"}), Options(embeddings=False), Options(blocks=Blocks(32, symmetric=False))],
+)
+def test_options_that_models_which_write_do_not_have_are_refused(bundle, options):
+    with pytest.raises(UnsupportedModel, match="only --block holds"):
+        add_variants(bundle("llama", "ForCausalLM"), ["int4"], options=options)
 
 
 def test_answers_are_compared_on_a_file_of_ones_own_as_well(bundle, tmp_path):
