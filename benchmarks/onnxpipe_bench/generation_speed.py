@@ -4,8 +4,9 @@
 
 The model has SmolLM-135M's shape and random weights: speed does not care. Each request is a prompt of 32 tokens and
 writes 64, greedily, on two threads; "x 8" is eight requests together, per step. Candidates take turns. Each PYTHON is
-an interpreter of its own with what its engine needs; the README of the benchmarks says how to make it. All integers of
-4 bits are blocks of 32 with a scale, the head and the embedding as well.
+an interpreter of its own with what its engine needs; the README of the benchmarks says how to make it. Other engines'
+integers of 4 bits are blocks of 32 with a scale, the head and the embedding as well; so are those of "onnxpipe int4 in
+blocks of 32", beside what export makes.
 """
 
 import argparse
@@ -33,6 +34,8 @@ from onnxpipe_bench import decoder_speed as decoder
 from onnxpipe_bench.measure import write_result
 from onnxpipe_export.generation.precisions import BITS, quantize_graph
 
+_PEERS_BLOCKS = 32
+
 
 def main() -> None:
     """Make what is missing, measure every candidate and store the result."""
@@ -44,7 +47,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
     model = decoder.make_model(args.cache / "model", decoder.SIZES)
-    files = precisions(decoder.make_base(model, args.cache))
+    base = decoder.make_base(model, args.cache)
+    files = {**precisions(base), f"int4 in blocks of {_PEERS_BLOCKS}": peers_blocks(base)}
     with clocked() as clock:
         loops = {f"onnxpipe {name}": Loop(file, clock) for name, file in files.items()}
         loops |= {
@@ -96,6 +100,14 @@ def precisions(base: Path) -> dict[str, Path]:
         if not files[precision].exists():
             quantize_graph(base.stem, base, files[precision], precision)
     return files
+
+
+def peers_blocks(base: Path) -> Path:
+    """A graph in int4 with the blocks of other engines."""
+    file = base.with_name(f"{base.stem}_int4_{_PEERS_BLOCKS}.onnx")
+    if not file.exists():
+        quantize_graph(base.stem, base, file, "int4", _PEERS_BLOCKS)
+    return file
 
 
 def with_python(rows: Sequence[Mapping[str, Any]], loops: "Mapping[str, Loop]") -> list[dict[str, Any]]:

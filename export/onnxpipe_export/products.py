@@ -30,6 +30,7 @@ Form = Literal["float", "dynamic", "static", "smooth", "split", "weights8", "wei
 
 # Signed weights in seven of their eight bits, for the reason that `quantize` states.
 _WEIGHT_LEVELS = 64
+_BLOCK_SIZE = 32  # weights that share a scale, where nothing else is said
 _ACTIVATION_LEVELS = 255
 _BITS: Mapping[Form, int] = {"weights8": 8, "weights4": 4}
 
@@ -58,10 +59,17 @@ class Range:
 
 @dataclasses.dataclass(frozen=True)
 class Blocks:
-    """How weights are put into blocks: numbers that share a scale, and whether zero lies in the middle."""
+    """How weights are put into blocks: numbers that share a scale (None: what suits), and whether zero lies in the
+    middle.
+    """
 
-    size: int = 32
+    size: int | None = None
     symmetric: bool = True
+
+    @property
+    def width(self) -> int:
+        """The size, 32 where nothing is chosen."""
+        return self.size or _BLOCK_SIZE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +145,7 @@ def put_forms(
 
 def put_embeddings(model: ir.Model, bits: int, blocks: Blocks) -> int:
     """Store tables that the graph's inputs are looked up in, in blocks; how many those were."""
-    count = exchange_embeddings(model, bits, blocks.size)
+    count = exchange_embeddings(model, bits, blocks.width)
     common.RemoveUnusedNodesPass()(model)
     return count
 
@@ -166,8 +174,8 @@ def _put_blocks(node: ir.Node, bits: int, blocks: Blocks) -> None:
     weight, graph = product_weight(node), owner(node)
     assert weight is not None  # noqa: S101  # only products get here
     turned = weight is not node.inputs[1]
-    made = make_blocks(graph, weight, bits, blocks.size, outputs_first=turned, symmetric=blocks.symmetric)
-    exchange_product(node, made, bits, blocks.size)
+    made = make_blocks(graph, weight, bits, blocks.width, outputs_first=turned, symmetric=blocks.symmetric)
+    exchange_product(node, made, bits, blocks.width)
 
 
 def _put_static(site: Site, reach: Range) -> None:

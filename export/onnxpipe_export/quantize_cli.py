@@ -31,7 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--method", choices=("minmax", "percentile", "entropy"), default="minmax", help="of scales (default: minmax)"
     )
     parser.add_argument(
-        "--block", type=int, choices=(16, 32, 64, 128), default=32, help="weights that share a scale (default: 32)"
+        "--block",
+        type=int,
+        choices=(16, 32, 64, 128),
+        help="weights that share a scale (default: 64 for int4 of models that write, else 32)",
     )
     parser.add_argument("--asymmetric", action="store_true", help="blocks whose zero may lie anywhere")
     parser.add_argument(

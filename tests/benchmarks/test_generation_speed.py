@@ -29,7 +29,7 @@ def test_text_gets_its_figures_alone_and_together(arguments, results, tmp_path):
     generation_speed.main()
     found = json.loads((results / "generation_speed.json").read_text())
     rows = {row["candidate"]: row for row in found["rows"]}
-    ours = [f"onnxpipe {precision}" for precision in ("fp32", "int8", "int4")]
+    ours = [f"onnxpipe {precision}" for precision in ("fp32", "int8", "int4", "int4 in blocks of 32")]
     together = [f"{name} x {decoder_speed.ROWS}" for name in ours]
     assert list(rows) == [*ours, *together, "transformers fp32", "optimum's graph fp32"]
     assert all(row["first_ms"] > 0 and row["next_ms"] > 0 for row in rows.values())

@@ -26,6 +26,7 @@ from onnxpipe_export.generation.graphs import (
     put_in_place,
     save,
 )
+from onnxpipe_export.generation.rounding import round_blocks
 from onnxpipe_export.quiet import quiet
 
 # packed integers (outputs, blocks, bytes), scales (outputs, blocks) and, where zero lies anywhere, the packed zeros
@@ -169,19 +170,24 @@ def product_weight(node: ir.Node) -> ir.Value | None:
 
 
 _MATRIX = 2  # axes
+_FEW = 4  # bits, where it matters how they are made
 
 
 def make_blocks(
     graph: ir.Graph, weight: ir.Value, bits: int, block_size: int, *, outputs_first: bool, symmetric: bool = True
 ) -> Blocks:
     """A matrix as initializers of the packed kind, blocks running along its inputs; the last is filled with zeros."""
+    name = f"{weight.name}.int{bits}"
+    if bits == _FEW and symmetric:
+        outputs = array(weight) if outputs_first else array(weight).T
+        integers, scales = round_blocks(outputs, block_size)
+        return add_constant(graph, name, integers), add_constant(graph, f"{name}_scales", scales)
     with quiet():  # the import itself sets the root logger to talk
         from onnxruntime.quantization import matmul_nbits_quantizer as nbits
 
     matrix = np.ascontiguousarray(array(weight).T) if outputs_first else array(weight)
     settings = nbits.DefaultWeightOnlyQuantConfig(block_size=block_size, is_symmetric=symmetric, bits=bits)
     packed, scales, zeros = nbits.DefaultWeightOnlyQuantizer(settings).qbits_block_quant(matrix)
-    name = f"{weight.name}.int{bits}"
     parts = {name: packed, f"{name}_scales": scales} | ({} if symmetric else {f"{name}_zeros": zeros})
     return tuple(add_constant(graph, part, numbers) for part, numbers in parts.items())
 
