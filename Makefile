@@ -18,7 +18,7 @@ BUNDLE := .cache/bundles/all-MiniLM-L6-v2
 TORCHVISION := .cache/torchvision
 JS_CLIENTS := .cache/js/4.13.30 .cache/js/2.8.1
 
-.PHONY: demo test js parity fuzz ray check format bench clean
+.PHONY: demo test js parity fuzz ray check format bench peers clean
 
 demo: .venv/.done .venv-export/.done $(MINILM)
 	$(RUN) -m onnxpipe_bench.demo --model $(MINILM) --bundle $(BUNDLE) --export-python $(EXPORT)
@@ -76,10 +76,14 @@ bench: .venv-export/.done .venv-lean/.done $(BUNDLE)/manifest.json $(TORCHVISION
 	$(EXPORT) -m onnxpipe_bench.speech_quality
 	$(EXPORT) -m onnxpipe_bench.speech_speed
 	$(EXPORT) -m onnxpipe_bench.speech_quantization
-	$(EXPORT) -m onnxpipe_bench.server_load $(BUNDLE)
+	$(EXPORT) -m onnxpipe_bench.server_load $(BUNDLE) --peers --setup
 	$(EXPORT) -m onnxpipe_bench.footprint $(BUNDLE) --python $(LEAN)
 	$(EXPORT) -m onnxpipe_bench.server_start $(BUNDLE)
 	$(EXPORT) -m onnxpipe_bench.tables README.md
+
+# embeddings beside other libraries, each in an environment of its own: some 7 GB, a quarter of an hour
+peers: .venv-export/.done $(BUNDLE)/manifest.json
+	$(EXPORT) -m onnxpipe_bench.peers_speed --setup --model $(MINILM) --bundle $(BUNDLE)
 
 clean:
 	rm -rf .venv .venv-export .venv-lean .venv-ray .cache build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -9,6 +9,15 @@ import transformers
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
+from vision_sizes import (
+    ALL_STAGES,
+    DETR_SIZES,
+    MASK2FORMER_SIZES,
+    MASKFORMER_SIZES,
+    RT_DETR_SIZES,
+    SWIN_STAGES,
+    VIT_SIZES,
+)
 from vision_weights import draw_masks, draw_queries, draw_weights, see_pictures
 
 LABELS = ("cat", "remote", "couch", "table", "dog", "tree", "car")
@@ -60,14 +69,6 @@ def vision_families(head: str) -> tuple[str, ...]:
     return tuple(name for name, row in VISION_ZOO.items() if head in row.heads)
 
 
-_VIT_SIZES = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "image_size": 64,
-    "patch_size": 16,
-}
 _SMALL = {"size": {"height": 64, "width": 64}}
 # a margin is cut off after resizing, as 224 of 256 pixels usually
 _CROPPED = {"size": {"shortest_edge": 72}, "crop_size": {"height": 64, "width": 64}}
@@ -76,106 +77,44 @@ _CLASSIFIER = ("ForImageClassification",)
 _QUERY_SEGMENTERS = ("ForImageSegmentation", "ForInstanceSegmentation", "ForUniversalSegmentation")
 _DEIT = {**_CROPPED, **_IMAGENET, "size": {"height": 73, "width": 73}, "resample": 3}
 
-_BACKBONE = {
-    "embedding_size": 16,
-    "hidden_sizes": [16, 16, 32, 32],
-    "depths": [1, 1, 1, 1],
-    "layer_type": "basic",
-}
-_LAST_STAGE = {**_BACKBONE, "out_features": ["stage4"]}
-_LAST_STAGES = {**_BACKBONE, "out_features": ["stage2", "stage3", "stage4"]}
-_ALL_STAGES = {**_BACKBONE, "out_features": ["stage1", "stage2", "stage3", "stage4"]}
-_DECODER_SIZES = {
-    "decoder_layers": 2,
-    "encoder_attention_heads": 4,
-    "decoder_attention_heads": 4,
-    "encoder_ffn_dim": 64,
-    "decoder_ffn_dim": 64,
-}
-_DETR_SIZES = {
-    **_DECODER_SIZES,
-    "use_timm_backbone": False,
-    "use_pretrained_backbone": False,
-    "backbone": None,
-    "backbone_config": transformers.ResNetConfig(**_LAST_STAGE),
-    "encoder_layers": 1,
-    "num_queries": 12,
-}
-_RT_DETR_SIZES = {
-    **_DECODER_SIZES,
-    "backbone_config": transformers.RTDetrResNetConfig(**_LAST_STAGES),
-    "encoder_in_channels": [16, 32, 32],
-    "decoder_in_channels": [32, 32, 32],
-    "encoder_hidden_dim": 32,
-    "d_model": 32,
-    "num_queries": 20,
-    "num_denoising": 0,
-}
 _EDGES = {"size": {"shortest_edge": 64, "longest_edge": 107}}
 _DETECTION = ("ForObjectDetection",)
 # as many labels as released models have at least: below 64, the reference gives instances no order
 _MANY_LABELS = {"id2label": {place: f"{LABELS[place % len(LABELS)]} {place}" for place in range(70)}}
-_SWIN_STAGES = {
-    "embed_dim": 16,
-    "depths": [2, 2, 1, 1],
-    "num_heads": [1, 2, 2, 4],
-    "window_size": 7,
-    "image_size": 64,
-    "out_features": _ALL_STAGES["out_features"],
-}
-_MASKFORMER_SIZES = {
-    **_MANY_LABELS,
-    "fpn_feature_size": 32,
-    "mask_feature_size": 32,
-    "decoder_config": transformers.DetrConfig(**_DETR_SIZES, d_model=32),
-}
-_MASK2FORMER_SIZES = {
-    **_MANY_LABELS,
-    "backbone_config": transformers.SwinConfig(**_SWIN_STAGES),
-    "feature_size": 32,
-    "mask_feature_size": 32,
-    "hidden_dim": 32,
-    "encoder_feedforward_dim": 64,
-    "encoder_layers": 2,
-    "decoder_layers": 3,
-    "num_attention_heads": 4,
-    "dim_feedforward": 64,
-    "num_queries": 12,
-}
 
 VISION_ZOO = {
-    "vit": VisionFamily("vit", transformers.ViTImageProcessor, _SMALL, _VIT_SIZES, ("ForImageClassification",)),
-    "detr": VisionFamily("detr", transformers.DetrImageProcessor, _EDGES, _DETR_SIZES | {"d_model": 32}, _DETECTION),
+    "vit": VisionFamily("vit", transformers.ViTImageProcessor, _SMALL, VIT_SIZES, ("ForImageClassification",)),
+    "detr": VisionFamily("detr", transformers.DetrImageProcessor, _EDGES, DETR_SIZES | {"d_model": 32}, _DETECTION),
     "table-transformer": VisionFamily(
-        "table-transformer", transformers.DetrImageProcessor, _EDGES, _DETR_SIZES | {"d_model": 32}, _DETECTION
+        "table-transformer", transformers.DetrImageProcessor, _EDGES, DETR_SIZES | {"d_model": 32}, _DETECTION
     ),
     "conditional-detr": VisionFamily(
         "conditional_detr",
         transformers.ConditionalDetrImageProcessor,
         _EDGES,
-        _DETR_SIZES | {"d_model": 32},
+        DETR_SIZES | {"d_model": 32},
         _DETECTION,
     ),
     "dab-detr": VisionFamily(
-        "dab-detr", transformers.ConditionalDetrImageProcessor, _EDGES, _DETR_SIZES | {"hidden_size": 32}, _DETECTION
+        "dab-detr", transformers.ConditionalDetrImageProcessor, _EDGES, DETR_SIZES | {"hidden_size": 32}, _DETECTION
     ),
     "yolos": VisionFamily(
         "yolos",
         transformers.YolosImageProcessor,
         _EDGES,
-        _VIT_SIZES | {"image_size": [64, 96], "num_detection_tokens": 10},
+        VIT_SIZES | {"image_size": [64, 96], "num_detection_tokens": 10},
         _DETECTION,
     ),
-    "rt-detr": VisionFamily("rt_detr", transformers.RTDetrImageProcessor, _SMALL, _RT_DETR_SIZES, _DETECTION),
-    "rt-detr-v2": VisionFamily("rt_detr_v2", transformers.RTDetrImageProcessor, _SMALL, _RT_DETR_SIZES, _DETECTION),
+    "rt-detr": VisionFamily("rt_detr", transformers.RTDetrImageProcessor, _SMALL, RT_DETR_SIZES, _DETECTION),
+    "rt-detr-v2": VisionFamily("rt_detr_v2", transformers.RTDetrImageProcessor, _SMALL, RT_DETR_SIZES, _DETECTION),
     "d-fine": VisionFamily(
-        "d_fine", transformers.RTDetrImageProcessor, _SMALL, _RT_DETR_SIZES | {"lqe_hidden_dim": 16}, _DETECTION
+        "d_fine", transformers.RTDetrImageProcessor, _SMALL, RT_DETR_SIZES | {"lqe_hidden_dim": 16}, _DETECTION
     ),
     "deit": VisionFamily(
         "deit",
         transformers.DeiTImageProcessor,
         _DEIT,
-        _VIT_SIZES,
+        VIT_SIZES,
         _CLASSIFIER,
         architecture="DeiTForImageClassification",
     ),
@@ -183,7 +122,7 @@ VISION_ZOO = {
         "deit",
         transformers.DeiTImageProcessor,
         _DEIT,
-        _VIT_SIZES,
+        VIT_SIZES,
         _CLASSIFIER,
         architecture="DeiTForImageClassificationWithTeacher",
     ),
@@ -191,7 +130,7 @@ VISION_ZOO = {
         "beit",
         transformers.BeitImageProcessor,
         _SMALL | {"do_center_crop": False, "resample": 2},
-        _VIT_SIZES | {"use_relative_position_bias": True, "layer_scale_init_value": 0.1},
+        VIT_SIZES | {"use_relative_position_bias": True, "layer_scale_init_value": 0.1},
         _CLASSIFIER,
     ),
     # two stages of shifted windows
@@ -270,8 +209,8 @@ VISION_ZOO = {
         transformers.DetrImageProcessor,
         {"size": {"shortest_edge": 64, "longest_edge": 96}},
         {
-            **_DETR_SIZES,
-            "backbone_config": transformers.ResNetConfig(**_ALL_STAGES),
+            **DETR_SIZES,
+            "backbone_config": transformers.ResNetConfig(**ALL_STAGES),
             "d_model": 64,
             "encoder_attention_heads": 8,
         },
@@ -281,14 +220,14 @@ VISION_ZOO = {
         "maskformer",
         transformers.MaskFormerImageProcessor,
         {"size": {"shortest_edge": 60, "longest_edge": 100}},
-        _MASKFORMER_SIZES | {"backbone_config": transformers.SwinConfig(**_SWIN_STAGES)},
+        MASKFORMER_SIZES | _MANY_LABELS | {"backbone_config": transformers.SwinConfig(**SWIN_STAGES)},
         ("ForInstanceSegmentation",),
     ),
     "maskformer-resnet": VisionFamily(
         "maskformer",
         transformers.MaskFormerImageProcessor,
         {"size": {"height": 64, "width": 64}},
-        _MASKFORMER_SIZES | {"backbone_config": transformers.ResNetConfig(**_ALL_STAGES)},
+        MASKFORMER_SIZES | _MANY_LABELS | {"backbone_config": transformers.ResNetConfig(**ALL_STAGES)},
         ("ForInstanceSegmentation",),
     ),
     **{
@@ -296,7 +235,7 @@ VISION_ZOO = {
             "mask2former",
             transformers.Mask2FormerImageProcessor,
             {"size": size},
-            _MASK2FORMER_SIZES,
+            MASK2FORMER_SIZES | _MANY_LABELS,
             ("ForUniversalSegmentation",),
         )
         for name, size in (

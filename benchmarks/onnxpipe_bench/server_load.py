@@ -1,28 +1,38 @@
-"""The server under load, beside a bare Starlette handler around tokenise + `session.run`, each in its own process.
+"""The server under load, beside a bare Starlette handler around tokenise + `session.run`, and beside other servers.
 
-python -m onnxpipe_bench.server_load BUNDLE [--seconds 1.5] [--turns 3]
+    python -m onnxpipe_bench.server_load BUNDLE [--seconds 1.5] [--turns 3] [--peers [--setup]]
 
 Each row of `rows` is one server with so many connections, each of which sends its next request when it has its answer:
 answers per second, medians of the turns. `steady` is the server at 80 % of its peak, requests coming at random moments;
-`overload` at twice the peak. `http_cpu_ms` is the CPU of a request whose run is free, less tokenising and pooling.
+`overload` at twice the peak. LitServe and infinity (`peer_servers`) have environments of their own: under --root with
+--peers, made by --setup, or elsewhere (--litserve, --infinity); those that do not start are in `missing`. All get the
+same graph, each in its own processes, which are stopped while others have their turn; `same` is the worst cosine of an
+answer to ours, alone and in a batch. `http_cpu_ms` is the CPU of a request whose run is free, less tokenising and
+pooling.
 """
 
 import argparse
+import contextlib
 import dataclasses
+import http.client
 import json
 import random
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnxpipe.bundle import open_bundle
 from onnxpipe.load import make_pipeline
 from onnxpipe_bench.load_client import Outcome, Plan, send_load
 from onnxpipe_bench.measure import write_result
+from onnxpipe_bench.peer_servers import SERVERS, found, set_up
 from onnxpipe_bench.peers.idle_server import idle_model
 from onnxpipe_bench.serving import Running, onnxpipe_server
 
@@ -30,14 +40,34 @@ _CONNECTIONS = (1, 8, 32, 256)
 _BARE, _OURS = "bare handler", "onnxpipe"
 _SHORT_TOKENS = 16
 _OPEN_CONNECTIONS = 768
+# of lengths that a batch pads
+_TEXTS = (
+    "A short one.",
+    "That is a happy person, and this one is not.",
+    "The committee met twice in spring, and once more in autumn, when it was dissolved without a word.",
+    "Rain fell on the harbour all night. " * 8,
+)
+_SAME = 0.99
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """A server, and where it embeds texts."""
+    """A server, where it embeds texts, and the field of a request that has the text."""
 
     running: Running
     path: str
+    field: str = "inputs"
+
+    def embed(self, text: str) -> NDArray[np.float64]:
+        """Its vector for a text: of vectors of tokens, the mean."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.running.port, timeout=60)
+        headers = {"content-type": "application/json", "x-use-cache": "false"}
+        with contextlib.closing(connection):
+            connection.request("POST", self.path, json.dumps({self.field: text}), headers)
+            answer = json.loads(connection.getresponse().read())
+        vectors = np.array(answer["data"][0]["embedding"] if isinstance(answer, dict) else answer, np.float64)
+        mean: NDArray[np.float64] = vectors.reshape(-1, vectors.shape[-1]).mean(axis=0)
+        return mean
 
     def load(self, kind: str, *, connections: int, seconds: float, rate: float | None = None) -> Outcome:
         """What comes of a load with that kind of inputs."""
@@ -45,7 +75,7 @@ class Target:
             Plan(
                 port=self.running.port,
                 path=self.path,
-                bodies=bodies(kind),
+                bodies=[json.dumps({self.field: json.loads(body)["inputs"]}) for body in bodies(kind)],
                 connections=connections,
                 seconds=seconds,
                 rate=rate,
@@ -60,24 +90,70 @@ def main() -> None:
     parser.add_argument("bundle")
     parser.add_argument("--seconds", type=float, default=1.5, help="of each load (default: %(default)s)")
     parser.add_argument("--turns", type=int, default=3, help="of each server at each load (default: %(default)s)")
+    parser.add_argument("--peers", action="store_true", help="measure those whose environment is under --root too")
+    parser.add_argument("--setup", action="store_true", help="make these environments first")
+    parser.add_argument("--root", type=Path, default=Path(".cache/peers"), help="where they are (default: %(default)s)")
+    parser.add_argument("--litserve", metavar="PYTHON", help="an interpreter that has LitServe")
+    parser.add_argument("--infinity", metavar="PYTHON", help="an interpreter that has infinity-emb[optimum,server]")
     args = parser.parse_args()
+    missing = set_up(args.root) if args.setup else {}
+    pythons = {"LitServe": args.litserve, "infinity": args.infinity}
+    if args.peers:
+        pythons["LitServe"] = args.litserve or found(args.root, "litserve")
+        pythons["infinity"] = args.infinity or found(args.root, "infinity-server")
     bundle = open_bundle(args.bundle)
     path = f"/models/{bundle.manifest.id}/pipeline/feature-extraction"
     rows: list[dict[str, Any]] = []
     others: list[dict[str, Any]] = []
     for precision in bundle.manifest.variants:
-        with (
-            Running("onnxpipe_bench.peers.bare_server", args.bundle, precision) as bare,
-            onnxpipe_server(args.bundle, precision=precision) as ours,
-        ):
+        with contextlib.ExitStack() as stack:
+            bare = stack.enter_context(Running("onnxpipe_bench.peers.bare_server", args.bundle, precision))
+            ours = stack.enter_context(onnxpipe_server(args.bundle, precision=precision))
             servers = {_BARE: Target(bare, "/"), _OURS: Target(ours, path)}
+            for name, python in pythons.items():
+                try:
+                    servers |= start_peer(stack, name, python, args.bundle, precision)
+                except OSError as error:
+                    missing[name] = str(error)
+            same = compare(servers)
             measured = measure_closed(servers, seconds=args.seconds, turns=args.turns)
-            rows += [{"precision": precision, **row} for row in measured]
+            rows += [{"precision": precision, **row, "same": same[row["server"]]} for row in measured]
+            ours.resume()
             others.append({"precision": precision, **measure_open(servers[_OURS], measured, seconds=3 * args.seconds)})
     http_cpu_ms = measure_http(args.bundle, path, seconds=args.seconds)
     print(f"HTTP and JSON: {http_cpu_ms} ms of CPU per request")
     result = {"seconds": args.seconds, "turns": args.turns, "http_cpu_ms": http_cpu_ms, "rows": rows, "open": others}
+    result |= {"missing": missing}
     print(f"-> {write_result('server_load', {'model': bundle.manifest.id, **result})}")
+
+
+def start_peer(
+    stack: contextlib.ExitStack, name: str, python: str | None, bundle: str, precision: str
+) -> dict[str, Target]:
+    """A peer by its name, until the end of the stack. Raises OSError where it does not start."""
+    if python is None:
+        return {}
+    start, path, field = SERVERS[name]
+    return {name: Target(stack.enter_context(start(python, bundle, precision)), path, field)}
+
+
+def compare(servers: Mapping[str, Target]) -> dict[str, dict[str, float]]:
+    """The worst cosine of each server's vectors to ours, asked one by one and all at once.
+
+    Raises ValueError where one gives other vectors even to a text alone: it has not understood the model.
+    """
+    ours = [servers[_OURS].embed(text) for text in _TEXTS]
+    same = {}
+    for name, server in servers.items():
+        with ThreadPoolExecutor(len(_TEXTS)) as pool:
+            ways = {"alone": [server.embed(text) for text in _TEXTS], "together": list(pool.map(server.embed, _TEXTS))}
+        same[name] = {
+            way: round(min(_cosine(*pair) for pair in zip(ours, vectors, strict=True)), 4)
+            for way, vectors in ways.items()
+        }
+        if same[name]["alone"] < _SAME:
+            raise ValueError(f"{name} gives other vectors than ours: cosine {same[name]['alone']}")
+    return same
 
 
 def bodies(kind: str) -> list[str]:
@@ -94,13 +170,15 @@ def measure_closed(servers: dict[str, Target], *, seconds: float, turns: int) ->
     found: dict[tuple[str, str, int], list[dict[str, float]]] = defaultdict(list)
     for server in servers.values():
         server.load("mixed", connections=4, seconds=min(seconds, 1))
+        server.running.pause()
     for turn in range(turns):
         for kind in ("short", "mixed"):
             for connections in _CONNECTIONS:
                 for name, server in list(servers.items())[:: 1 if turn % 2 else -1]:
-                    begin = server.running.cpu_s
-                    outcome = server.load(kind, connections=connections, seconds=seconds)
-                    cpu_ms = 1e3 * (server.running.cpu_s - begin) / len(outcome.times_ms[200])
+                    with server.running.awake():
+                        begin = server.running.cpu_s
+                        outcome = server.load(kind, connections=connections, seconds=seconds)
+                        cpu_ms = 1e3 * (server.running.cpu_s - begin) / len(outcome.times_ms[200])
                     found[name, kind, connections].append({**figures(outcome), "cpu_ms": round(cpu_ms, 3)})
     rows = []
     for (name, kind, connections), measured in found.items():
@@ -156,6 +234,10 @@ def figures(outcome: Outcome) -> dict[str, float]:
     """Answers per second, and percentiles of the time to one."""
     p50, p99 = np.percentile(outcome.times_ms.get(200, [0.0]), [50, 99])
     return {"per_second": round(outcome.per_second, 1), "p50_ms": round(float(p50), 2), "p99_ms": round(float(p99), 2)}
+
+
+def _cosine(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    return float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other)))
 
 
 if __name__ == "__main__":

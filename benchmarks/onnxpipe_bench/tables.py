@@ -39,8 +39,11 @@ def renew(text: str, results: Path) -> str:
     """`text` with every table made again from the result of its name."""
 
     def table(match: re.Match[str]) -> str:
-        result = json.loads((results / f"{match[2]}.json").read_text(encoding="utf-8"))
-        return f"{match[1]}{TABLES[match[2]](result)}\n\n{_stamp(result)}\n{match[3]}"
+        make, file = TABLES[match[2]], results / f"{match[2]}.json"
+        if not file.exists():
+            return f"{match[1]}_Not measured yet._\n{match[3]}"
+        result = json.loads(file.read_text(encoding="utf-8"))
+        return f"{match[1]}{make(result)}\n\n{_stamp(result)}\n{match[3]}"
 
     return _BLOCK.sub(table, text)
 
@@ -244,11 +247,64 @@ def _server_start(result: Result) -> str:
     return _markdown(header, rows)
 
 
+def _server_load(result: Result) -> str:
+    """Two tables: every server by connections, and ours at requests that do not wait for answers."""
+    loads: dict[tuple[str, str, str], list[Result]] = {}
+    for row in result["rows"]:
+        loads.setdefault((row["precision"], row["inputs"], row["server"]), []).append(row)
+    rows = [
+        [
+            *load,
+            *(f"{row['per_second']:.0f} ({row['p50_ms']:.1f}, {row['p99_ms']:.1f})" for row in measured),
+            f"{measured[-1]['memory_mb']:.0f}",
+            f"{measured[0]['same']['alone']:.4f}, {measured[0]['same']['together']:.4f}",
+        ]
+        for load, measured in sorted(loads.items(), key=lambda item: item[0][:2])
+    ]
+    connections = [str(row["connections"]) for row in next(iter(loads.values()))]
+    counts = [f"{connections[0]} connection", *(f"{count} connections" for count in connections[1:])]
+    closed = _markdown(["precision", "inputs", "server", *counts, "MB", "cosine to ours alone, in a batch"], rows)
+    paced = [
+        [
+            row["precision"],
+            words,
+            f"{figures['per_second']:.0f}",
+            f"{figures['p50_ms']:.1f}, {figures['p99_ms']:.1f}",
+            f"{figures['refused']} ({figures['refused_p99_ms']:.1f})" if "refused" in figures else "",
+        ]
+        for row in result["open"]
+        for words, figures in (("80 % of the peak", row["steady"]), ("twice the peak", row["overload"]))
+    ]
+    header = ["precision", "requests at", "answers/s", "p50, p99, ms", "refused (p99, ms)"]
+    return f"{closed}\n\n{_markdown(header, paced)}"
+
+
+def _peers(result: Result) -> str:
+    """Every candidate, and behind them those that could not be measured."""
+    first = result["rows"][0]
+    rows = [
+        [
+            row["candidate"],
+            *(f"{ms:.2f}" for ms in row["alone_ms"].values()),
+            *(f"{rate:.0f}" for rate in row["per_second"].values()),
+            f"{row['cosine_worst']:.4f}" + ("" if row["same_embedding"] else ", another embedding"),
+        ]
+        for row in result["rows"]
+    ]
+    width = len(first["alone_ms"]) + len(first["per_second"])
+    rows += [[lost["peer"], *[""] * width, f"not measured: {lost['reason']}"] for lost in result["missing"]]
+    lengths = [f"{tokens} tokens, ms" for tokens in first["alone_ms"]]
+    kinds = [f"{result['sentences']} {kind}, per second" for kind in first["per_second"]]
+    return _markdown(["library", *lengths, *kinds, f"worst cosine to {result['reference']}"], rows)
+
+
 TABLES: dict[str, Callable[[Result], str]] = {
     "sts": _sts,
     "variants": _variants,
     "overhead": _overhead,
+    "peers": _peers,
     "footprint": _footprint,
+    "server_load": _server_load,
     "server_start": _server_start,
     "task_overhead": _task_overhead,
     "quality": _quality,

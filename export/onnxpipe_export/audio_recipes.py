@@ -1,25 +1,13 @@
 """The tasks on sound: one row each."""
 
+from onnxpipe.hub.rows import SOUND_CLASSIFIERS
 from onnxpipe.verification.sounds import SOUNDS
 from onnxpipe_export.recipe import CHOICES, SCORES, Recipe
-
-# Classifiers of text have the end of these names too.
-_CLASSIFIERS = (
-    "ASTForAudioClassification",
-    "Data2VecAudioForSequenceClassification",
-    "HubertForSequenceClassification",
-    "SEWForSequenceClassification",
-    "UniSpeechForSequenceClassification",
-    "UniSpeechSatForSequenceClassification",
-    "Wav2Vec2ForSequenceClassification",
-    "WavLMForSequenceClassification",
-    "WhisperForAudioClassification",
-)
 
 AUDIO_RECIPES = (
     Recipe(
         task="audio-classification",
-        architectures=_CLASSIFIERS,
+        architectures=SOUND_CLASSIFIERS,
         sections=("audio", "classification"),
         auto_class="AutoModelForAudioClassification",
         exporter_task="audio-classification",

@@ -1,17 +1,10 @@
 """The tasks on text: one row each."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
 
+from onnxpipe.hub.labels import has_entailment
 from onnxpipe.verification.samples import CONTEXTS, MASKED, PAIRS, TABLES, TEXTS
 from onnxpipe_export.recipe import CHOICES, COSINE, SCORES, Recipe
-
-
-def has_entailment(config: Mapping[str, Any]) -> bool:
-    """Whether one of a classifier's labels is entailment, in any spelling that starts so."""
-    return any(str(label).lower().startswith("entail") for label in (config.get("id2label") or {}).values())
-
 
 _EMBEDDING = Recipe(
     task="feature-extraction",

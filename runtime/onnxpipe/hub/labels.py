@@ -27,6 +27,11 @@ def classification_section(config: Mapping[str, Any], *, of_sound: bool = False)
     return Classification(labels=labels, activation="softmax" if softmax else activation)
 
 
+def has_entailment(config: Mapping[str, Any]) -> bool:
+    """Whether one of a classifier's labels is entailment, in any spelling that starts so."""
+    return any(str(label).lower().startswith("entail") for label in (config.get("id2label") or {}).values())
+
+
 def _activation(problem: str | None, count: int) -> Activation:
     if problem == "regression":
         return "none"

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from onnxpipe.errors import UnsupportedModel
+from onnxpipe.hub.labels import has_entailment
 from onnxpipe.hub.source import SourceModel
 from onnxpipe.pipeline import AnyPipeline
 from onnxpipe.verification.figures import Judge
@@ -46,7 +47,8 @@ _TOLERANCES: Mapping[Judge, Mapping[Closeness, Mapping[str, float]]] = {
 }
 # Ends of names of models that write, word by word: their graphs want a loop around them.
 _WRITERS = ("ForCausalLM", "ForConditionalGeneration", "ForSpeechSeq2Seq", "LMHeadModel", "MarianMTModel")
-_SOUND_CLASSIFIERS = (
+# classifiers of texts have the ends of these names too
+SOUND_CLASSIFIERS = (
     "ASTForAudioClassification",
     "Data2VecAudioForSequenceClassification",
     "HubertForSequenceClassification",
@@ -137,11 +139,6 @@ def _fits(row: Row, source: SourceModel) -> bool:
     return source.architecture.endswith(row.ends or ("\0",)) and (row.applies is None or row.applies(source.config))
 
 
-def _has_entailment(config: Mapping[str, Any]) -> bool:
-    """Whether one of a classifier's labels is entailment, in any spelling that starts so."""
-    return any(str(label).lower().startswith("entail") for label in (config.get("id2label") or {}).values())
-
-
 _EMBEDDING = Row(
     task="feature-extraction",
     other_tasks=("sentence-similarity",),
@@ -166,7 +163,7 @@ _CLASSIFIER = Row(
 ROWS = (
     Row(
         task="audio-classification",
-        ends=_SOUND_CLASSIFIERS,
+        ends=SOUND_CLASSIFIERS,
         sections=("audio", "classification"),
         judge="scores",
         samples=SOUNDS,
@@ -191,7 +188,7 @@ ROWS = (
         _CLASSIFIER,
         task="zero-shot-classification",
         other_tasks=("text-classification",),
-        applies=_has_entailment,
+        applies=has_entailment,
         golden="Her new book compares the railways of India, Japan and Switzerland.",
         golden_parameters={"candidate_labels": ("travel",)},  # one label: an order of several may change in int8
     ),

@@ -1,3 +1,4 @@
+import contextlib
 import io
 import sys
 
@@ -88,13 +89,14 @@ def test_without_pyav_anything_else_is_malformed(content, monkeypatch):
 def test_damaged_files_of_ffmpegs_kinds_are_malformed():
     good = np.frombuffer(encode("ipod", "aac", tone(44_100), 44_100), np.uint8)
     draws = np.random.default_rng(0)
+    whole = []
     for _ in range(40):
         bad = good.copy()
         bad[draws.integers(0, len(bad), 30)] = draws.integers(0, 256, 30)
-        try:
-            decode(bad.tobytes())
-        except MalformedAudio:
-            continue  # some are still whole enough
+        with contextlib.suppress(MalformedAudio):
+            whole.append(decode(bad.tobytes()))
+    assert len(whole) < 4  # another release of FFmpeg may put up with a few
+    assert all(np.isfinite(samples).all() for samples in whole)
 
 
 def test_playlists_and_other_files_that_name_files_are_never_opened(tmp_path):

@@ -1,10 +1,12 @@
-"""What tests of generation share: a small tokenizer of each kind."""
+"""What tests of generation share: a small tokenizer of each kind, and compilers of grammars for them."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from grammar_walks import EOS
 
+from onnxpipe.generation.grammar import GrammarCompiler
 from onnxpipe.sections import Text
 from onnxpipe.text.tokenizer import Tokenizer
 from tokenizer_kinds import KINDS
@@ -22,3 +24,19 @@ def load_kind(corpus: list[str], tmp_path_factory: pytest.TempPathFactory) -> Ca
         return Tokenizer(made[kind], Text(tokenizer="tokenizer.json", **text))
 
     return load
+
+
+@pytest.fixture(scope="module")
+def compiler(load_kind: Callable[..., Tokenizer]) -> Callable[..., GrammarCompiler]:
+    """Compilers by kind of tokenizer; scores have more ids than there are tokens, as padded vocabularies do."""
+    made: dict[tuple[object, ...], GrammarCompiler] = {}
+
+    def make(kind: str = "byte-level", **settings: int) -> GrammarCompiler:
+        key = (kind, *settings.items())
+        if key not in made:
+            tokenizer = load_kind(kind)
+            eos = [tokenizer.id(EOS), tokenizer.id("<|im_end|>")]
+            made[key] = GrammarCompiler(tokenizer, vocabulary_size=tokenizer.size + 37, eos_token_ids=eos, **settings)
+        return made[key]
+
+    return make

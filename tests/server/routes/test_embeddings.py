@@ -12,16 +12,6 @@ from serving import serving_app
 A, B, S = 97, 98, 256  # "a", "b", and what begins a text
 
 
-@pytest.fixture(scope="module")
-def vectors(tmp_path_factory):
-    return make_encoder(tmp_path_factory.mktemp("encoders"), "acme/vectors")
-
-
-@pytest.fixture(scope="module")
-def embedder(make_client, vectors):
-    return make_client(vectors)
-
-
 def ask(client, given, path="/v1/embeddings", **options):
     return client.post(path, json={"input": given, **options})
 

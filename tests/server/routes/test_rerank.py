@@ -4,12 +4,6 @@ import pytest
 from fake_encoder import make_encoder
 
 
-@pytest.fixture(scope="module")
-def reranker(make_client, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("encoders")
-    return make_client(make_encoder(folder, "acme/judge", labels=("relevance",), activation="sigmoid"))
-
-
 def sigmoid(logit):
     return pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-6)
 

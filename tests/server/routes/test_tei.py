@@ -10,10 +10,6 @@ def unit(*numbers):
     return pytest.approx(np.array(numbers) / np.linalg.norm(numbers), abs=1e-6)
 
 
-def approx(*numbers):
-    return pytest.approx(numbers, abs=1e-6)
-
-
 def softmax(*logits):
     exponents = np.exp(logits)
     return exponents / exponents.sum()
@@ -21,46 +17,6 @@ def softmax(*logits):
 
 def sigmoid(logit):
     return pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-6)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("encoders")
-
-
-@pytest.fixture(scope="module")
-def vectors(folder):
-    return make_encoder(folder, "acme/vectors")
-
-
-@pytest.fixture(scope="module")
-def moods(folder):
-    return make_encoder(folder, "acme/moods", labels=("calm", "loud"))
-
-
-@pytest.fixture(scope="module")
-def judge(folder):
-    return make_encoder(folder, "acme/judge", labels=("relevance",), activation="sigmoid")
-
-
-@pytest.fixture(scope="module")
-def embedder(make_client, vectors):
-    return make_client(vectors)
-
-
-@pytest.fixture(scope="module")
-def classifier(make_client, moods):
-    return make_client(moods)
-
-
-@pytest.fixture(scope="module")
-def reranker(make_client, judge):
-    return make_client(judge)
-
-
-@pytest.fixture(scope="module")
-def several(make_client, vectors, moods, judge):
-    return make_client(vectors, moods, judge)
 
 
 class TestEmbed:
@@ -74,8 +30,8 @@ class TestEmbed:
     def test_normalize_false_leaves_the_length(self, embedder):
         assert embedder.post("/embed", json={"inputs": "a", "normalize": False}).json() == [[(A + S) / 2, 1]]
 
-    def test_models_without_a_pooling_of_their_own_are_pooled_here_too(self, make_client, folder):
-        client = make_client(make_encoder(folder, "acme/tokens", keep_tokens=True))
+    def test_models_without_a_pooling_of_their_own_are_pooled_here_too(self, make_client, encoder_folder):
+        client = make_client(make_encoder(encoder_folder, "acme/tokens", keep_tokens=True))
 
         assert client.post("/embed", json={"inputs": "a", "normalize": False}).json() == [[(A + S) / 2, 1]]
 
@@ -279,185 +235,3 @@ class TestRerank:
         response = reranker.post("/rerank", json=body)
 
         assert (response.status_code, response.json()["error_type"]) == (400, "empty")
-
-
-class TestTokens:
-    def test_tokens_become_text_again(self, embedder):
-        ids = [token["id"] for token in embedder.post("/tokenize", json={"inputs": "ab"}).json()[0]]
-
-        assert embedder.post("/decode", json={"ids": ids}).json() == ["ab"]
-        assert embedder.post("/decode", json={"ids": ids, "skip_special_tokens": False}).json() == ["<s>ab"]
-        assert embedder.post("/decode", json={"ids": [[A], [B, B]]}).json() == ["a", "bb"]
-
-    def test_tokens_are_nested_per_input_with_special_and_places(self, embedder):
-        special, token = embedder.post("/tokenize", json={"inputs": ["a"]}).json()[0]
-
-        assert special == {"id": S, "text": "<s>", "special": True, "start": None, "stop": None}
-        assert token == {"id": A, "text": "a", "special": False, "start": 0, "stop": 1}
-
-    def test_every_token_has_its_place_in_characters(self, letters):
-        tokens = letters.post("/tokenize", json={"inputs": "aé<s>"}).json()
-
-        assert tokens == [
-            [
-                {"id": 256, "text": "<s>", "special": True, "start": None, "stop": None},
-                {"id": 97, "text": "a", "special": False, "start": 0, "stop": 1},
-                {"id": 195, "text": "é", "special": False, "start": 1, "stop": 2},
-                {"id": 169, "text": "é", "special": False, "start": 1, "stop": 2},
-                {"id": 256, "text": "<s>", "special": True, "start": 2, "stop": 5},
-            ]
-        ]
-
-    def test_tokens_of_several_texts_without_added_ones(self, embedder):
-        tokens = embedder.post("/tokenize", json={"inputs": ["a", ""], "add_special_tokens": False}).json()
-
-        assert [[token["id"] for token in text] for text in tokens] == [[A], []]
-
-    @pytest.mark.parametrize(
-        ("body", "status"),
-        [
-            ({"inputs": []}, 400),
-            ({"inputs": 7}, 422),
-            ({}, 422),
-            ({"inputs": ["a", None]}, 422),
-            ({"inputs": ["a"] * 33}, 422),
-        ],
-    )
-    def test_what_is_no_text_has_no_tokens(self, embedder, body, status):
-        assert embedder.post("/tokenize", json=body).status_code == status
-
-    @pytest.mark.parametrize(("ids", "status"), [([], 400), ([[]], 400), ([300], 422), (["a"], 422), ([-1], 422)])
-    def test_what_are_no_tokens_is_refused(self, embedder, ids, status):
-        assert embedder.post("/decode", json={"ids": ids}).status_code == status
-
-
-class TestLimits:
-    @pytest.mark.parametrize("path", ["/embed", "/embed_all"])
-    @pytest.mark.parametrize("inputs", ["", [], ["a", ""], [[]]])
-    def test_empty_is_a_400(self, embedder, path, inputs):
-        response = embedder.post(path, json={"inputs": inputs})
-
-        assert (response.status_code, response.json()["error_type"]) == (400, "empty")
-        assert "`inputs` cannot be empty" in response.json()["error"]
-
-    def test_a_batch_above_max_client_batch_size_is_a_422(self, make_client, vectors, moods, judge):
-        client = make_client(vectors, moods, judge, max_client_batch_size=2)
-        bodies = {
-            "/embed": {"inputs": ["a"] * 3},
-            "/embed_all": {"inputs": [[A]] * 3},
-            "/similarity": {"inputs": {"source_sentence": "a", "sentences": ["a"] * 3}},
-            "/predict": {"inputs": [["a"]] * 3, "model": "moods"},
-            "/rerank": {"query": "q", "texts": ["a"] * 3},
-            "/decode": {"ids": [[A]] * 3, "model": "moods"},
-        }
-        for path, body in bodies.items():
-            response = client.post(path, json=body)
-            assert (response.status_code, response.json()["error_type"]) == (422, "validation"), path
-            assert "batch size 3 > maximum allowed batch size 2" in response.json()["error"]
-
-    def test_max_client_batch_size_is_32_where_nobody_sets_it(self, embedder):
-        assert embedder.post("/embed", json={"inputs": ["a"] * 32}).status_code == 200
-        assert embedder.post("/embed", json={"inputs": ["a"] * 33}).status_code == 422
-
-    @pytest.mark.parametrize(
-        ("path", "body"),
-        [
-            ("/embed", {"inputs": "a", "model": "moods"}),
-            ("/embed_all", {"inputs": "a", "model": "acme/judge"}),
-            ("/similarity", {"inputs": {"source_sentence": "a", "sentences": ["a"]}, "model": "moods"}),
-            ("/predict", {"inputs": "a", "model": "vectors"}),
-            ("/rerank", {"query": "a", "texts": ["a"], "model": "moods"}),
-            ("/rerank", {"query": "a", "texts": ["a"], "model": "vectors"}),
-        ],
-    )
-    def test_a_wrong_model_kind_is_a_424(self, several, path, body):
-        response = several.post(path, json=body)
-
-        assert (response.status_code, response.json()["error_type"]) == (424, "backend")
-        assert "is not a model that" in response.json()["error"]
-
-    @pytest.mark.parametrize("path", ["/rerank", "/embed"])
-    def test_a_server_without_such_a_model_is_a_424(self, classifier, path):
-        response = classifier.post(path, json={"inputs": "a", "query": "a", "texts": ["a"]})
-
-        assert response.status_code == 424
-        assert "acme/moods" in response.json()["error"]
-
-    def test_a_body_over_the_limit_is_a_413(self, make_client, vectors):
-        response = make_client(vectors, max_body_bytes=100).post("/embed", json={"inputs": "a" * 200})
-
-        assert (response.status_code, response.json()["error_type"]) == (413, "too_large")
-
-    @pytest.mark.parametrize("content", [b"", b"[]", b"{", b'"a"', b"\xff", b"{}", b'{"inputs": 7}'])
-    def test_what_is_no_request_is_a_422(self, embedder, content):
-        response = embedder.post("/embed", content=content)
-
-        assert (response.status_code, response.json()["error_type"]) == (422, "validation")
-
-    def test_a_json_body_needs_no_content_type(self, embedder):
-        assert embedder.post("/embed", content=b'{"inputs": "a"}').status_code == 200
-
-
-class TestSeveralModels:
-    def test_the_only_model_of_a_kind_needs_no_name(self, several):
-        assert several.post("/embed", json={"inputs": "a"}).status_code == 200
-        assert several.post("/rerank", json={"query": "q", "texts": ["a"]}).status_code == 200
-
-    def test_of_several_that_fit_one_must_be_named_and_the_message_names_them(self, several):
-        response = several.post("/predict", json={"inputs": "a"})
-
-        assert response.status_code == 400
-        problem = "several models fit, for each classifies texts; name one of them: acme/moods, acme/judge"
-        assert response.json()["error"].endswith(problem)
-
-    def test_the_body_names_the_model(self, several):
-        assert several.post("/predict", json={"inputs": "a", "model": "acme/moods"}).json()[0]["label"] == "loud"
-        assert several.post("/predict", json={"inputs": "a", "model": "judge"}).json()[0]["label"] == "relevance"
-
-    def test_an_unknown_name_is_a_404_and_one_of_another_type_a_422(self, several):
-        assert several.post("/embed", json={"inputs": "a", "model": "nobody"}).status_code == 404
-        assert several.post("/embed", json={"inputs": "a", "model": 7}).status_code == 422
-
-    def test_the_first_default_model_of_the_kind_answers_where_none_is_named(self, make_client, vectors, moods, judge):
-        client = make_client(vectors, moods, judge, default_models=["acme/vectors", "judge"])
-
-        assert client.post("/predict", json={"inputs": "a"}).json()[0]["label"] == "relevance"
-        assert client.post("/predict", json={"inputs": "a", "model": "moods"}).json()[0]["label"] == "loud"
-
-    def test_a_default_model_that_is_not_served_is_told_at_the_start(self, make_client, vectors):
-        with pytest.raises(ValueError, match="Model nobody does not exist"):
-            make_client(vectors, default_models=["nobody"])
-
-
-class TestInfo:
-    def test_an_embedding_model_tells_its_pooling_and_limits(self, embedder):
-        info = embedder.get("/info").json()
-
-        assert (info["model_id"], info["served_model_name"], info["model_sha"]) == ("acme/vectors",) * 2 + ("abc123",)
-        assert info["model_type"] == {"embedding": {"pooling": "mean"}}
-        assert (info["max_input_length"], info["max_client_batch_size"], info["auto_truncate"]) == (16, 32, True)
-        assert info.keys() >= {"max_concurrent_requests", "max_batch_tokens", "max_batch_requests", "version"}
-        assert info.keys() >= {"model_dtype", "tokenization_workers", "sha", "docker_label"}
-
-    def test_classifiers_and_rerankers_tell_their_labels(self, several):
-        labels = {"id2label": {"0": "calm", "1": "loud"}, "label2id": {"calm": 0, "loud": 1}}
-
-        assert several.get("/models/moods/info").json()["model_type"] == {"classifier": labels}
-        assert several.get("/models/judge/info").json()["model_type"].keys() == {"reranker"}
-
-
-class TestDocument:
-    def test_every_route_that_a_model_answers_is_documented_by_its_types(self, several, classifier):
-        posts = {path for path, item in several.get("/openapi.json").json()["paths"].items() if "post" in item}
-        fewer = {path for path, item in classifier.get("/openapi.json").json()["paths"].items() if "post" in item}
-
-        ours = {"/embed", "/embed_all", "/similarity", "/v1/embeddings", "/embeddings", "/rerank", "/v1/rerank"}
-        assert ours | {"/v2/rerank", "/predict", "/tokenize", "/decode", "/v2/models/{model_id}/infer"} <= posts
-        assert {"/predict", "/decode"} <= fewer
-        assert not ours & fewer
-
-    def test_a_pair_of_texts_is_described(self, several):
-        document = several.get("/openapi.json").json()
-        inputs = document["components"]["schemas"]["PredictRequest"]["properties"]["inputs"]
-
-        assert [choice["type"] for choice in inputs["anyOf"]] == ["string", "array", "array"]
