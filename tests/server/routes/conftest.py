@@ -26,7 +26,7 @@ def judge(encoder_folder):
 
 
 @pytest.fixture(scope="module")
-def embedder(make_client, vectors):
+def vector_client(make_client, vectors):
     return make_client(vectors)
 
 

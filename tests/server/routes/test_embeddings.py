@@ -21,8 +21,8 @@ def unit(first):
 
 
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/embeddings", "/models/acme/vectors/v1/embeddings"])
-def test_the_answer_is_a_list_object_with_usage(embedder, path):
-    response = ask(embedder, ["a", "bb"], path)
+def test_the_answer_is_a_list_object_with_usage(vector_client, path):
+    response = ask(vector_client, ["a", "bb"], path)
 
     assert response.json() == {
         "object": "list",
@@ -37,35 +37,35 @@ def test_the_answer_is_a_list_object_with_usage(embedder, path):
 
 
 @pytest.mark.parametrize(("given", "count"), [("a", 1), (["a", "b"], 2), ([A, B], 1), ([[A], [B]], 2), (["a", [B]], 2)])
-def test_input_is_a_text_or_tokens_or_a_list_of_such(embedder, given, count):
-    assert len(ask(embedder, given).json()["data"]) == count
+def test_input_is_a_text_or_tokens_or_a_list_of_such(vector_client, given, count):
+    assert len(ask(vector_client, given).json()["data"]) == count
 
 
-def test_base64_is_little_endian_float32(embedder):
-    (item,) = ask(embedder, "a", encoding_format="base64").json()["data"]
-    (plain,) = ask(embedder, "a", encoding_format="float").json()["data"]
+def test_base64_is_little_endian_float32(vector_client):
+    (item,) = ask(vector_client, "a", encoding_format="base64").json()["data"]
+    (plain,) = ask(vector_client, "a", encoding_format="float").json()["data"]
 
     assert np.frombuffer(base64.b64decode(item["embedding"]), "<f4") == pytest.approx(plain["embedding"])
 
 
-def test_dimensions_cut_the_vector_before_it_is_scaled(embedder):
-    assert ask(embedder, "a", dimensions=1).json()["data"][0]["embedding"] == [1.0]
+def test_dimensions_cut_the_vector_before_it_is_scaled(vector_client):
+    assert ask(vector_client, "a", dimensions=1).json()["data"][0]["embedding"] == [1.0]
 
 
 @pytest.mark.parametrize("model", ["vectors", "acme/vectors", "tgi", "dummy", "", None, "https://host/endpoint"])
-def test_the_models_id_none_or_any_word_for_it_means_the_default_model(embedder, model):
-    assert ask(embedder, "a", model=model).status_code == 200
+def test_the_models_id_none_or_any_word_for_it_means_the_default_model(vector_client, model):
+    assert ask(vector_client, "a", model=model).status_code == 200
 
 
-def test_any_other_name_is_a_404_model_not_found(embedder):
-    response = ask(embedder, "a", model="text-embedding-3-small")
+def test_any_other_name_is_a_404_model_not_found(vector_client):
+    response = ask(vector_client, "a", model="text-embedding-3-small")
 
     assert response.status_code == 404
     assert response.json()["error"]["code"] == "model_not_found"
 
 
-def test_the_field_is_ignored_where_the_path_names_the_model(embedder):
-    assert ask(embedder, "a", "/models/vectors/v1/embeddings", model="http://host").status_code == 200
+def test_the_field_is_ignored_where_the_path_names_the_model(vector_client):
+    assert ask(vector_client, "a", "/models/vectors/v1/embeddings", model="http://host").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -80,8 +80,8 @@ def test_the_field_is_ignored_where_the_path_names_the_model(embedder):
         ([999], {}),
     ],
 )
-def test_what_is_wrong_is_told_as_openai_does(embedder, given, options):
-    response = ask(embedder, given, **options)
+def test_what_is_wrong_is_told_as_openai_does(vector_client, given, options):
+    response = ask(vector_client, given, **options)
     error = response.json()["error"]
 
     assert response.status_code == 422
@@ -89,9 +89,9 @@ def test_what_is_wrong_is_told_as_openai_does(embedder, given, options):
     assert error["type"] == "invalid_request_error"
 
 
-def test_more_inputs_than_other_routes_take_are_split_by_the_server(embedder):
-    assert len(ask(embedder, ["a"] * 100).json()["data"]) == 100
-    assert ask(embedder, ["a"] * 2049).status_code == 422
+def test_more_inputs_than_other_routes_take_are_split_by_the_server(vector_client):
+    assert len(ask(vector_client, ["a"] * 100).json()["data"]) == 100
+    assert ask(vector_client, ["a"] * 2049).status_code == 422
 
 
 def test_a_model_that_does_not_embed_is_a_422(make_client, tmp_path):

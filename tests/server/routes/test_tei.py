@@ -20,15 +20,15 @@ def sigmoid(logit):
 
 
 class TestEmbed:
-    def test_the_answer_is_always_a_list_of_vectors_of_length_1(self, embedder):
-        one = embedder.post("/embed", json={"inputs": "a"}).json()
-        two = embedder.post("/embed", json={"inputs": ["a", "b"]}).json()
+    def test_the_answer_is_always_a_list_of_vectors_of_length_1(self, vector_client):
+        one = vector_client.post("/embed", json={"inputs": "a"}).json()
+        two = vector_client.post("/embed", json={"inputs": ["a", "b"]}).json()
 
         assert one == [unit((A + S) / 2, 1)]
         assert two == [unit((A + S) / 2, 1), unit((B + S) / 2, 1)]
 
-    def test_normalize_false_leaves_the_length(self, embedder):
-        assert embedder.post("/embed", json={"inputs": "a", "normalize": False}).json() == [[(A + S) / 2, 1]]
+    def test_normalize_false_leaves_the_length(self, vector_client):
+        assert vector_client.post("/embed", json={"inputs": "a", "normalize": False}).json() == [[(A + S) / 2, 1]]
 
     def test_models_without_a_pooling_of_their_own_are_pooled_here_too(self, make_client, encoder_folder):
         client = make_client(make_encoder(encoder_folder, "acme/tokens", keep_tokens=True))
@@ -38,67 +38,69 @@ class TestEmbed:
     @pytest.mark.parametrize(
         ("inputs", "expected"), [([A, B], [[97.5, 1]]), ([[A], [B, B]], [[97, 1], [98, 1]]), ([[A], "b"], None)]
     )
-    def test_token_ids_are_taken_as_they_are(self, embedder, inputs, expected):
-        response = embedder.post("/embed", json={"inputs": inputs, "normalize": False})
+    def test_token_ids_are_taken_as_they_are(self, vector_client, inputs, expected):
+        response = vector_client.post("/embed", json={"inputs": inputs, "normalize": False})
 
         assert response.json() == (expected or [[97, 1], [(B + S) / 2, 1]])
 
     @pytest.mark.parametrize("ids", [[258], [-1], [0, 2**40]])
-    def test_token_ids_beyond_the_vocabulary_are_refused(self, embedder, ids):
-        response = embedder.post("/embed", json={"inputs": ids})
+    def test_token_ids_beyond_the_vocabulary_are_refused(self, vector_client, ids):
+        response = vector_client.post("/embed", json={"inputs": ids})
 
         assert response.status_code == 422
         assert f"expected token ids from 0 to 257, given {ids[-1]}" in response.json()["error"]
 
-    def test_a_long_text_is_cut_and_the_header_says_so(self, embedder):
+    def test_a_long_text_is_cut_and_the_header_says_so(self, vector_client):
         text = "a" + "b" * 20
-        right = embedder.post("/embed", json={"inputs": text, "normalize": False})
-        left = embedder.post("/embed", json={"inputs": text, "normalize": False, "truncation_direction": "Left"})
+        right = vector_client.post("/embed", json={"inputs": text, "normalize": False})
+        left = vector_client.post("/embed", json={"inputs": text, "normalize": False, "truncation_direction": "Left"})
 
         assert right.headers["x-truncated"] == left.headers["x-truncated"] == "6"
         assert right.json() == [[pytest.approx((S + A + 14 * B) / 16), 1]]
         assert left.json() == [[pytest.approx((S + 15 * B) / 16), 1]]
 
-    def test_long_token_ids_are_cut_and_the_header_says_so(self, embedder):
+    def test_long_token_ids_are_cut_and_the_header_says_so(self, vector_client):
         ids = [A] + [B] * 17
-        right = embedder.post("/embed", json={"inputs": ids, "normalize": False})
-        left = embedder.post("/embed", json={"inputs": ids, "normalize": False, "truncation_direction": "left"})
+        right = vector_client.post("/embed", json={"inputs": ids, "normalize": False})
+        left = vector_client.post("/embed", json={"inputs": ids, "normalize": False, "truncation_direction": "left"})
 
         assert right.headers["x-truncated"] == "2"
         assert right.json() == [[pytest.approx((A + 15 * B) / 16), 1]]
         assert left.json() == [[98, 1]]
 
     @pytest.mark.parametrize("inputs", ["a" * 30, [A] * 30])
-    def test_truncate_false_is_a_422_with_limit_and_count(self, embedder, inputs):
-        response = embedder.post("/embed", json={"inputs": inputs, "truncate": False})
+    def test_truncate_false_is_a_422_with_limit_and_count(self, vector_client, inputs):
+        response = vector_client.post("/embed", json={"inputs": inputs, "truncate": False})
 
         assert response.status_code == 422
         assert response.json()["error_type"] == "validation"
         assert str(31 if isinstance(inputs, str) else 30) in response.json()["error"]
         assert "limit is 16" in response.json()["error"]
 
-    def test_a_prompt_goes_before_the_text(self, embedder):
-        named = embedder.post("/embed", json={"inputs": "a", "prompt_name": "query"}).json()
+    def test_a_prompt_goes_before_the_text(self, vector_client):
+        named = vector_client.post("/embed", json={"inputs": "a", "prompt_name": "query"}).json()
 
-        assert named == embedder.post("/embed", json={"inputs": "q: a"}).json()
+        assert named == vector_client.post("/embed", json={"inputs": "q: a"}).json()
 
     @pytest.mark.parametrize(
         "body", [{"inputs": "a", "prompt_name": "nothing"}, {"inputs": [1], "prompt_name": "query"}]
     )
-    def test_a_prompt_that_cannot_be_is_a_422(self, embedder, body):
-        assert embedder.post("/embed", json=body).status_code == 422
+    def test_a_prompt_that_cannot_be_is_a_422(self, vector_client, body):
+        assert vector_client.post("/embed", json=body).status_code == 422
 
-    def test_dimensions_cut_the_vector_before_it_is_scaled(self, embedder):
-        assert embedder.post("/embed", json={"inputs": "a", "dimensions": 1}).json() == [[1.0]]
-        assert embedder.post("/embed", json={"inputs": "a", "dimensions": 3}).status_code == 422
+    def test_dimensions_cut_the_vector_before_it_is_scaled(self, vector_client):
+        assert vector_client.post("/embed", json={"inputs": "a", "dimensions": 1}).json() == [[1.0]]
+        assert vector_client.post("/embed", json={"inputs": "a", "dimensions": 3}).status_code == 422
 
-    def test_null_is_absent_and_unknown_fields_are_ignored(self, embedder):
+    def test_null_is_absent_and_unknown_fields_are_ignored(self, vector_client):
         body = {"inputs": "a", "truncate": None, "normalize": None, "prompt_name": None, "options": {"x": 1}}
 
-        assert embedder.post("/embed", json=body).json() == embedder.post("/embed", json={"inputs": "a"}).json()
+        assert (
+            vector_client.post("/embed", json=body).json() == vector_client.post("/embed", json={"inputs": "a"}).json()
+        )
 
-    def test_headers_tell_of_the_making(self, embedder):
-        headers = embedder.post("/embed", json={"inputs": ["ab", "c"]}).headers
+    def test_headers_tell_of_the_making(self, vector_client):
+        headers = vector_client.post("/embed", json={"inputs": ["ab", "c"]}).headers
 
         assert (headers["x-compute-type"], headers["x-sha"]) == ("cpu", "abc123")
         assert (headers["x-compute-characters"], headers["x-compute-tokens"]) == ("3", "5")
@@ -106,10 +108,10 @@ class TestEmbed:
         for name in ("x-total-time", "x-tokenization-time", "x-queue-time", "x-inference-time"):
             assert headers[name].isdecimal(), name
 
-    def test_a_large_answer_is_compressed_where_the_client_wants_that(self, embedder):
+    def test_a_large_answer_is_compressed_where_the_client_wants_that(self, vector_client):
         body = {"inputs": ["abcdef"] * 32}
-        plain = embedder.post("/embed_all", json=body, headers={"accept-encoding": "identity"})
-        small = embedder.post("/embed_all", json=body, headers={"accept-encoding": "gzip"})
+        plain = vector_client.post("/embed_all", json=body, headers={"accept-encoding": "identity"})
+        small = vector_client.post("/embed_all", json=body, headers={"accept-encoding": "gzip"})
 
         assert "content-encoding" not in plain.headers
         assert small.headers["content-encoding"] == "gzip"
@@ -119,14 +121,14 @@ class TestEmbed:
 
 
 class TestEmbedAll:
-    def test_every_token_has_a_vector(self, embedder):
-        assert embedder.post("/embed_all", json={"inputs": "ab"}).json() == [[[S, 1], [A, 1], [B, 1]]]
-        assert embedder.post("/embed_all", json={"inputs": ["a", [B]]}).json() == [[[S, 1], [A, 1]], [[B, 1]]]
+    def test_every_token_has_a_vector(self, vector_client):
+        assert vector_client.post("/embed_all", json={"inputs": "ab"}).json() == [[[S, 1], [A, 1], [B, 1]]]
+        assert vector_client.post("/embed_all", json={"inputs": ["a", [B]]}).json() == [[[S, 1], [A, 1]], [[B, 1]]]
 
 
 class TestEmbedSparse:
-    def test_no_model_gives_sparse_vectors(self, embedder):
-        response = embedder.post("/embed_sparse", json={"inputs": "a"})
+    def test_no_model_gives_sparse_vectors(self, vector_client):
+        response = vector_client.post("/embed_sparse", json={"inputs": "a"})
 
         assert response.status_code == 424
         assert response.json()["error_type"] == "backend"
@@ -134,24 +136,24 @@ class TestEmbedSparse:
 
 
 class TestSimilarity:
-    def test_cosines_come_in_the_order_of_the_sentences(self, embedder):
+    def test_cosines_come_in_the_order_of_the_sentences(self, vector_client):
         inputs = {"source_sentence": "a", "sentences": ["b", "a"]}
-        other, same = embedder.post("/similarity", json={"inputs": inputs}).json()
+        other, same = vector_client.post("/similarity", json={"inputs": inputs}).json()
 
         assert same == pytest.approx(1)
         assert 0.9 < other < 1
 
-    def test_parameters_say_how_sentences_are_read(self, embedder):
+    def test_parameters_say_how_sentences_are_read(self, vector_client):
         inputs = {"source_sentence": "a" * 30, "sentences": ["a"]}
-        response = embedder.post("/similarity", json={"inputs": inputs, "parameters": {"truncate": False}})
+        response = vector_client.post("/similarity", json={"inputs": inputs, "parameters": {"truncate": False}})
 
         assert response.status_code == 422
 
     @pytest.mark.parametrize(
         "inputs", [{"source_sentence": "", "sentences": ["a"]}, {"source_sentence": "a", "sentences": []}]
     )
-    def test_no_sentence_is_a_400(self, embedder, inputs):
-        response = embedder.post("/similarity", json={"inputs": inputs})
+    def test_no_sentence_is_a_400(self, vector_client, inputs):
+        response = vector_client.post("/similarity", json={"inputs": inputs})
 
         assert (response.status_code, response.json()["error_type"]) == (400, "empty")
 
@@ -195,8 +197,8 @@ class TestPredict:
 
         assert first["label"] == "loud"
 
-    def test_without_a_model_that_classifies_texts_the_route_is_the_classic_one(self, embedder):
-        assert embedder.post("/predict", json={"inputs": "a"}).json() == [(A + S) / 2, 1]
+    def test_without_a_model_that_classifies_texts_the_route_is_the_classic_one(self, vector_client):
+        assert vector_client.post("/predict", json={"inputs": "a"}).json() == [(A + S) / 2, 1]
 
 
 class TestRerank:

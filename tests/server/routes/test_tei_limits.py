@@ -6,8 +6,8 @@ A = 97  # "a"
 class TestLimits:
     @pytest.mark.parametrize("path", ["/embed", "/embed_all"])
     @pytest.mark.parametrize("inputs", ["", [], ["a", ""], [[]]])
-    def test_empty_is_a_400(self, embedder, path, inputs):
-        response = embedder.post(path, json={"inputs": inputs})
+    def test_empty_is_a_400(self, vector_client, path, inputs):
+        response = vector_client.post(path, json={"inputs": inputs})
 
         assert (response.status_code, response.json()["error_type"]) == (400, "empty")
         assert "`inputs` cannot be empty" in response.json()["error"]
@@ -27,9 +27,9 @@ class TestLimits:
             assert (response.status_code, response.json()["error_type"]) == (422, "validation"), path
             assert "batch size 3 > maximum allowed batch size 2" in response.json()["error"]
 
-    def test_max_client_batch_size_is_32_where_nobody_sets_it(self, embedder):
-        assert embedder.post("/embed", json={"inputs": ["a"] * 32}).status_code == 200
-        assert embedder.post("/embed", json={"inputs": ["a"] * 33}).status_code == 422
+    def test_max_client_batch_size_is_32_where_nobody_sets_it(self, vector_client):
+        assert vector_client.post("/embed", json={"inputs": ["a"] * 32}).status_code == 200
+        assert vector_client.post("/embed", json={"inputs": ["a"] * 33}).status_code == 422
 
     @pytest.mark.parametrize(
         ("path", "body"),
@@ -61,10 +61,10 @@ class TestLimits:
         assert (response.status_code, response.json()["error_type"]) == (413, "too_large")
 
     @pytest.mark.parametrize("content", [b"", b"[]", b"{", b'"a"', b"\xff", b"{}", b'{"inputs": 7}'])
-    def test_what_is_no_request_is_a_422(self, embedder, content):
-        response = embedder.post("/embed", content=content)
+    def test_what_is_no_request_is_a_422(self, vector_client, content):
+        response = vector_client.post("/embed", content=content)
 
         assert (response.status_code, response.json()["error_type"]) == (422, "validation")
 
-    def test_a_json_body_needs_no_content_type(self, embedder):
-        assert embedder.post("/embed", content=b'{"inputs": "a"}').status_code == 200
+    def test_a_json_body_needs_no_content_type(self, vector_client):
+        assert vector_client.post("/embed", content=b'{"inputs": "a"}').status_code == 200

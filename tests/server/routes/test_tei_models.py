@@ -33,8 +33,8 @@ class TestSeveralModels:
 
 
 class TestInfo:
-    def test_an_embedding_model_tells_its_pooling_and_limits(self, embedder):
-        info = embedder.get("/info").json()
+    def test_an_embedding_model_tells_its_pooling_and_limits(self, vector_client):
+        info = vector_client.get("/info").json()
 
         assert (info["model_id"], info["served_model_name"], info["model_sha"]) == ("acme/vectors",) * 2 + ("abc123",)
         assert info["model_type"] == {"embedding": {"pooling": "mean"}}

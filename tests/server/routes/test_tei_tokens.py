@@ -4,15 +4,15 @@ A, B, S = 97, 98, 256  # "a", "b", and what begins a text
 
 
 class TestTokens:
-    def test_tokens_become_text_again(self, embedder):
-        ids = [token["id"] for token in embedder.post("/tokenize", json={"inputs": "ab"}).json()[0]]
+    def test_tokens_become_text_again(self, vector_client):
+        ids = [token["id"] for token in vector_client.post("/tokenize", json={"inputs": "ab"}).json()[0]]
 
-        assert embedder.post("/decode", json={"ids": ids}).json() == ["ab"]
-        assert embedder.post("/decode", json={"ids": ids, "skip_special_tokens": False}).json() == ["<s>ab"]
-        assert embedder.post("/decode", json={"ids": [[A], [B, B]]}).json() == ["a", "bb"]
+        assert vector_client.post("/decode", json={"ids": ids}).json() == ["ab"]
+        assert vector_client.post("/decode", json={"ids": ids, "skip_special_tokens": False}).json() == ["<s>ab"]
+        assert vector_client.post("/decode", json={"ids": [[A], [B, B]]}).json() == ["a", "bb"]
 
-    def test_tokens_are_nested_per_input_with_special_and_places(self, embedder):
-        special, token = embedder.post("/tokenize", json={"inputs": ["a"]}).json()[0]
+    def test_tokens_are_nested_per_input_with_special_and_places(self, vector_client):
+        special, token = vector_client.post("/tokenize", json={"inputs": ["a"]}).json()[0]
 
         assert special == {"id": S, "text": "<s>", "special": True, "start": None, "stop": None}
         assert token == {"id": A, "text": "a", "special": False, "start": 0, "stop": 1}
@@ -30,8 +30,8 @@ class TestTokens:
             ]
         ]
 
-    def test_tokens_of_several_texts_without_added_ones(self, embedder):
-        tokens = embedder.post("/tokenize", json={"inputs": ["a", ""], "add_special_tokens": False}).json()
+    def test_tokens_of_several_texts_without_added_ones(self, vector_client):
+        tokens = vector_client.post("/tokenize", json={"inputs": ["a", ""], "add_special_tokens": False}).json()
 
         assert [[token["id"] for token in text] for text in tokens] == [[A], []]
 
@@ -45,9 +45,9 @@ class TestTokens:
             ({"inputs": ["a"] * 33}, 422),
         ],
     )
-    def test_what_is_no_text_has_no_tokens(self, embedder, body, status):
-        assert embedder.post("/tokenize", json=body).status_code == status
+    def test_what_is_no_text_has_no_tokens(self, vector_client, body, status):
+        assert vector_client.post("/tokenize", json=body).status_code == status
 
     @pytest.mark.parametrize(("ids", "status"), [([], 400), ([[]], 400), ([300], 422), (["a"], 422), ([-1], 422)])
-    def test_what_are_no_tokens_is_refused(self, embedder, ids, status):
-        assert embedder.post("/decode", json={"ids": ids}).status_code == status
+    def test_what_are_no_tokens_is_refused(self, vector_client, ids, status):
+        assert vector_client.post("/decode", json={"ids": ids}).status_code == status
