@@ -1,4 +1,4 @@
-"""What the README says of embeddings beside other libraries, held against the figures of `peers_speed`."""
+"""What the project aims at for embeddings beside other libraries, held against the figures of `peers_speed`."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any

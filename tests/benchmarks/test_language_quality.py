@@ -72,7 +72,7 @@ def test_every_precision_gets_its_figures_and_fp32_those_of_torch(short, argumen
     assert abs(rows["fp32"]["divergence"]) < 1e-7 < rows["int8"]["divergence"] < rows["int4"]["divergence"]
     assert rows["fp32"]["same_likeliest"] == pytest.approx(100, abs=0.5)
     assert rows["torch"]["perplexity"] < 400  # less than all tokens alike: it has learned something
-    assert {**rows["int4 in blocks of 32"], "engine": "int4"} == rows["int4"]
+    assert {**rows["int4 in blocks of 64"], "engine": "int4"} == rows["int4"]
     assert rows["int4"]["megabytes"] < rows["int8"]["megabytes"] < rows["fp32"]["megabytes"]
     assert [row["engine"] for row in found["block_sizes"]] == ["int4 in blocks of 32", "int4 in blocks of 64"]
 
