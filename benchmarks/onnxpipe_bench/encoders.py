@@ -1,5 +1,6 @@
 """Encoders of `peers` in processes of their own, and the candidates of `peers_speed`."""
 
+import contextlib
 import dataclasses
 import json
 import subprocess
@@ -86,11 +87,9 @@ class Encoder:
     def _ask(self, texts: list[str], calls: int, *, vectors: bool) -> dict[str, Any]:
         assert self._process.stdin is not None  # noqa: S101 - piped above
         request = {"texts": texts, "calls": calls, "vectors": vectors}
-        try:
+        with contextlib.suppress(BrokenPipeError):  # what it said before it ended is read next
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # what it said before it ended is read next
         return self._read()
 
     def _read(self) -> dict[str, Any]:

@@ -193,10 +193,8 @@ def _split(url: str) -> tuple[SplitResult, int]:
 
 
 def _read_rule(entry: str) -> Rule:
-    try:
+    with contextlib.suppress(ValueError):  # then it has a port, or is a name
         return Rule(network=ipaddress.ip_network(entry))
-    except ValueError:
-        pass  # it has a port, or is a name
     try:
         parts = urlsplit(f"//{entry}")
         name, port = parts.hostname or "", parts.port

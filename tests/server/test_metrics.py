@@ -187,7 +187,8 @@ def test_what_is_new_is_told_to_the_other_processes_with_the_next_beat(monkeypat
     async def serve():
         other.lag.begin()
         other.note(Account(model="m", task="t"), 200)
-        while 'status="200"} 1' not in one.text():
+        while 'status="200"} 1' not in (text := one.text()):
             await asyncio.sleep(0.05)
+        return text
 
-    asyncio.run(asyncio.wait_for(serve(), 20))
+    assert 'onnxpipe_requests_total{model="m",task="t",status="200"} 1\n' in asyncio.run(asyncio.wait_for(serve(), 20))
